@@ -1,0 +1,74 @@
+"""Cron for fleets, on nothing but Redis: sisy's tasks, and a plain face for new code."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from sisy_redis.definitions import DstRule, Misfire, Overlap, Pool, RetryPolicy, Wait, WaitKind
+from sisy_redis.errors import (
+    CallableError,
+    ConflictError,
+    DoesNotExist,
+    MultipleObjectsReturned,
+    RedisUnavailable,
+    ScheduleError,
+    SettingsError,
+    SisyError,
+    StaleToken,
+    TaskBusy,
+    TaskError,
+    UserdataError,
+)
+from sisy_redis.models import (
+    DEFAULT_SCHEDULE,
+    FAR_FUTURE,
+    HAS_NOT_RUN,
+    Task,
+    func_from_string,
+    funcinfo_from_string,
+    task_with_callable,
+    taskinfo_with_label,
+)
+from sisy_redis.planning import upcoming
+from sisy_redis.scheduler import AsyncScheduler, Scheduler, TaskView
+from sisy_redis.settings import configure
+
+__all__ = [
+    "DEFAULT_SCHEDULE",
+    "FAR_FUTURE",
+    "HAS_NOT_RUN",
+    "AsyncScheduler",
+    "CallableError",
+    "ConflictError",
+    "DoesNotExist",
+    "DstRule",
+    "Misfire",
+    "MultipleObjectsReturned",
+    "Overlap",
+    "Pool",
+    "RedisUnavailable",
+    "RetryPolicy",
+    "ScheduleError",
+    "Scheduler",
+    "SettingsError",
+    "SisyError",
+    "StaleToken",
+    "Task",
+    "TaskBusy",
+    "TaskError",
+    "TaskView",
+    "UserdataError",
+    "Wait",
+    "WaitKind",
+    "__version__",
+    "configure",
+    "func_from_string",
+    "funcinfo_from_string",
+    "task_with_callable",
+    "taskinfo_with_label",
+    "upcoming",
+]
+
+try:
+    __version__ = version("sisy-redis")
+except PackageNotFoundError:
+    # A bare checkout on the path.
+    __version__ = "0+unknown"

@@ -1,0 +1,100 @@
+"""What the modules of this process declared: ``@scheduler.task`` callables with callbacks and tasks, and worker hooks.
+
+Filled by imports, read by the worker. Definitions are made when asked for: a decorator runs before its function has a
+name in its module.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sisy_redis.definitions import Definition
+from sisy_redis.errors import TaskError
+
+__all__ = [
+    "Hook",
+    "Registered",
+    "add_worker_start_hook",
+    "add_worker_stop_hook",
+    "clear",
+    "declare",
+    "definitions",
+    "registered",
+    "worker_start_hooks",
+    "worker_stop_hooks",
+]
+
+Hook = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A callable a worker may call, and what is called, with its message, when a run of it ended."""
+
+    callable: Callable[..., Any]
+    on_success: Hook | None = None
+    on_failure: Hook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    path: str
+    make: Callable[[], Definition]
+
+
+_registered: dict[str, Registered] = {}
+_declared: dict[str, _Declared] = {}
+_start_hooks: dict[str, Hook] = {}
+_stop_hooks: dict[str, Hook] = {}
+
+
+def declare(path: str, entry: Registered, task_id: str, make: Callable[[], Definition]) -> None:
+    """Registers a callable under its dotted path and a task with this id; a reloaded module replaces its own.
+
+    Raises TaskError when another callable declared a task with this id.
+    """
+    known = _declared.get(task_id)
+    if known is not None and known.path != path:
+        raise TaskError(f"{known.path} and {path} both declare a task with the id {task_id!r}; give one of them id=")
+    _registered[path] = entry
+    _declared[task_id] = _Declared(path, make)
+
+
+def registered() -> Mapping[str, Registered]:
+    """Every registered callable by its dotted path."""
+    return dict(_registered)
+
+
+def definitions() -> tuple[Definition, ...]:
+    """The declared tasks, checked now. Raises TaskError for the first that cannot be."""
+    return tuple(declared.make() for declared in _declared.values())
+
+
+def add_worker_start_hook(hook: Hook) -> None:
+    """Has ``hook`` called, without arguments, by every worker process before its first claim."""
+    _start_hooks[_name(hook)] = hook
+
+
+def add_worker_stop_hook(hook: Hook) -> None:
+    """Has ``hook`` called, without arguments, by every worker process after it drained."""
+    _stop_hooks[_name(hook)] = hook
+
+
+def worker_start_hooks() -> tuple[Hook, ...]:
+    """In the order they were added."""
+    return tuple(_start_hooks.values())
+
+
+def worker_stop_hooks() -> tuple[Hook, ...]:
+    """In the order they were added."""
+    return tuple(_stop_hooks.values())
+
+
+def clear() -> None:
+    """Forgets everything; for tests."""
+    for known in (_registered, _declared, _start_hooks, _stop_hooks):
+        known.clear()
+
+
+def _name(hook: Hook) -> str:
+    return f"{hook.__module__}.{hook.__qualname__}"
