@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Prolongs a worker's lease, watches the server's clock for jumps, and names boots whose lease ran out.
+-- KEYS meta hash
+-- KEYS workers hash
+-- KEYS leases zset
+-- ARGV now_ms injected ms or empty
+-- ARGV boot boot id
+-- Reply: ok now_ms (boot queues name)… | refused now_ms
+-- @include clock
+local now = server_now(now_ms)
+local record = redis.call('HGET', workers, boot)
+local lease = record and tonumber(string.match(record, '^up (%d+) '))
+if not lease then
+  return {'refused', now}
+end
+local seen = tonumber(redis.call('HGET', meta, 'clock') or int(now))
+if now < seen - 1000 or now > seen + lease then
+  redis.call('HSET', meta, 'quiet_until', int(now + lease))
+end
+redis.call('HSET', meta, 'clock', int(now))
+-- After a step back, deadlines lie too far ahead: a dead worker must not keep its runs for as long as the step was.
+local ahead = redis.call('ZRANGE', leases, now + 2 * lease, '+inf', 'BYSCORE', 'LIMIT', 0, 100)
+for _, other in ipairs(ahead) do
+  local theirs = tonumber(string.match(redis.call('HGET', workers, other) or '', '^%l+ (%d+) ') or int(lease))
+  redis.call('ZADD', leases, 'LT', now + theirs, other)
+end
+redis.call('ZADD', leases, now + lease, boot)
+local reply = {'ok', now}
+if now >= tonumber(redis.call('HGET', meta, 'quiet_until') or '0') then
+  for _, other in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
+    local theirs = redis.call('HGET', workers, other) or ''
+    local queues, name = string.match(theirs, '^%l+ %d+ %d+ %d+ (%S+) (%S+)$')
+    reply[#reply + 1] = {other, queues or '', name or ''}
+  end
+end
+return reply

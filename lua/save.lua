@@ -1,0 +1,172 @@
+-- Creates or changes tasks: the definition, its label, its plan and its place in the schedule, all or nothing for each.
+-- KEYS meta hash
+-- KEYS tasks hash
+-- KEYS plan hash
+-- KEYS open hash
+-- KEYS remaining hash
+-- KEYS last hash
+-- KEYS paused hash
+-- KEYS labels zset
+-- KEYS unroutable hash
+-- KEYS quarantine hash
+-- KEYS history stream
+-- KEYS replies hash
+-- KEYS reply_times zset
+-- KEYS live hash of the boot whose run saves, or any
+-- KEYS queue_keys… pairs of zsets, one a task: due:<new queue>, due:<old queue>
+-- ARGV now_ms injected ms or empty
+-- ARGV saves… groups of 17: op id generation version queue policy path label body plan planned_from is_replan
+--   is_first_now is_active iterations run token
+--   generation and version: as loaded, empty to create; iterations: "<total>" on creation, "<old>:<new>" or empty later
+-- Reply: now_ms (reply)… saved generation version is_head | exists | gone | conflict | stale | expired | replan
+-- @include clock
+-- @include sequence
+-- @include plan
+-- @include task
+-- @include runs
+-- @include ledger
+-- @include missed
+-- @include replies
+-- @include removal
+-- @include adopt
+local now = server_now(now_ms)
+local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
+              unroutable = unroutable, replies = replies, reply_times = reply_times}
+local lines = {}
+
+local function refusal(s, task)
+  if s.generation == '' then
+    if task and task.created_op == s.op then
+      return {'saved', task.generation, task.version, 0}
+    end
+    if task or redis.call('HEXISTS', tasks, s.id) == 1 then
+      return {'exists'}
+    end
+    local generation, version = string.match(redis.call('HGET', replies, s.op) or '', '^saved (%d+) (%d+)$')
+    if generation then
+      return {'saved', generation, version, 0}
+    end
+    return is_expired(s.op, now) and {'expired'} or nil
+  end
+  if not task or task.generation ~= s.generation then
+    local generation, version = string.match(redis.call('HGET', replies, s.op) or '', '^saved (%d+) (%d+)$')
+    return generation == s.generation and {'saved', generation, version, 0} or {'gone'}
+  end
+  if task.op == s.op then
+    return {'saved', task.generation, task.version, 0}
+  end
+  if s.run ~= '' then
+    local attempt = parse_live(redis.call('HGET', live, s.run) or '')
+    if not attempt or attempt.token ~= s.token then
+      return {'stale'}
+    end
+  end
+  return task.version ~= s.version and {'conflict'} or nil
+end
+
+local function why_undecided(s)
+  if (tonumber(redis.call('ZSCORE', s.old_due_key, s.id) or nil) or 0) < math.huge then
+    return 'edited'
+  end
+  return redis.call('HEXISTS', paused, s.id) == 1 and 'paused' or 'disabled'
+end
+
+local function new_plan(s, old)
+  local after = math.max(now, old and old.cursor or 0)
+  local segments, complete = adopt_plan(s.plan, tonumber(s.planned_from), after)
+  if not segments then
+    return nil
+  end
+  if old then
+    lines[#lines + 1] = missed_line(s.id, old, why_undecided(s), now)
+  end
+  if s.is_first_now == '1' then
+    table.insert(segments, 1, {now, 0, 1})
+  end
+  return {cursor = old and math.max(now, old.cursor) or now - 1,
+          admitted = old and old.admitted, segments = segments, complete = complete}
+end
+
+local function set_iterations(s, column)
+  local old_total, new_total = string.match(s.iterations, '^(%d+):(%d+)$')
+  local total = tonumber(new_total or s.iterations)
+  local left = tonumber(redis.call('HGET', remaining, s.id) or nil)
+  if total == 0 then
+    left = nil
+    redis.call('HDEL', remaining, s.id)
+  elseif total then
+    left = math.max(0, (left or tonumber(old_total or '0')) + total - tonumber(old_total or '0'))
+    redis.call('HSET', remaining, s.id, int(left))
+  end
+  if left == 0 then
+    column.segments, column.complete = {}, true
+  end
+end
+
+local function place(s, column, task)
+  local first = column.segments[1]
+  if s.old_due_key ~= s.due_key then
+    redis.call('ZREM', s.old_due_key, s.id)
+  end
+  if is_exhausted(column) then
+    redis.call('ZREM', s.due_key, s.id)
+    if redis.call('HEXISTS', open, s.id) == 0 then
+      lines[#lines + 1] = end_line(s.id, column.generation, 'end', remove_task(keys, s.id, now))
+    end
+  elseif s.is_active == '0' or redis.call('HEXISTS', paused, s.id) == 1 then
+    redis.call('ZADD', s.due_key, '+inf', s.id)
+  elseif first then
+    redis.call('ZADD', s.due_key, due_instant(s.id, first[1], task.jitter), s.id)
+  else
+    redis.call('ZADD', s.due_key, now, s.id)
+  end
+end
+
+local function save(s)
+  local record = redis.call('HGET', tasks, s.id)
+  local task = record and parse_task(record)
+  local refused = refusal(s, task)
+  if refused then
+    return refused
+  end
+  local old = task and parse_plan(redis.call('HGET', plan, s.id) or '')
+  local column = old
+  if s.is_replan == '1' or not old then
+    column = new_plan(s, old)
+    if not column then
+      return {'replan'}
+    end
+  end
+  local sequence = int(take_sequence(meta, now, 1))
+  local generation = task and task.generation or sequence
+  if column ~= old then
+    column.generation, column.version = generation, sequence
+  end
+  local header = table.concat({'1', generation, sequence, task and s.op or '=', task and task.created_op or s.op, s.queue,
+                               s.policy, s.path, s.label ~= s.path and s.label or ''}, ' ')
+  redis.call('HSET', tasks, s.id, header .. '\n' .. s.body)
+  if task and task.label ~= s.label then
+    redis.call('ZREM', labels, task.label .. '\0' .. s.id)
+  end
+  redis.call('ZADD', labels, 0, s.label .. '\0' .. s.id)
+  redis.call('HDEL', unroutable, s.id)
+  redis.call('HDEL', quarantine, s.id)
+  set_iterations(s, column)
+  redis.call('HSET', plan, s.id, format_plan(column))
+  place(s, column, parse_task(header .. '\n'))
+  local head = redis.call('ZRANGE', s.due_key, 0, 0)
+  return {'saved', generation, sequence, head[1] == s.id and 1 or 0}
+end
+
+local names = {'op', 'id', 'generation', 'version', 'queue', 'policy', 'path', 'label', 'body', 'plan', 'planned_from',
+               'is_replan', 'is_first_now', 'is_active', 'iterations', 'run', 'token'}
+local reply = {now}
+for i = 1, #saves / #names do
+  local s = {due_key = queue_keys[2 * i - 1], old_due_key = queue_keys[2 * i]}
+  for j, name in ipairs(names) do
+    s[name] = saves[(i - 1) * #names + j]
+  end
+  reply[#reply + 1] = save(s)
+end
+write_ledger(history, lines)
+return reply

@@ -1,0 +1,408 @@
+"""One function per script: which keys, which arguments, what the reply means. Pure; the transport sends them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sisy_redis import codec, planning
+from sisy_redis.definitions import Attempt, Definition, Dropped, Plan, Stored
+from sisy_redis.keys import Partition, Space, task_id_of
+from sisy_redis.scripts import Script, script
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One command to send, complete, and how to read its answer. ``script`` is None for a plain read."""
+
+    script: Script | None
+    keys: tuple[str, ...]
+    args: tuple[Any, ...]
+    decode: Callable[[Any], T]
+
+
+def _call(
+    name: str,
+    decode: Callable[[Any], T],
+    partition: Partition,
+    args: dict[str, Any],
+    *,
+    keys: dict[str, str] | None = None,
+    key_rest: Sequence[str] = (),
+    arg_rest: Sequence[Any] = (),
+) -> Call[T]:
+    found = script(name)
+    given = keys or {}
+    named_keys = {kind: given.get(kind) or partition.key(kind) for kind in found.keys.names}
+    if "now_ms" in found.args.names:
+        args["now_ms"] = partition.now_arg
+    ordered = found.keys.order(named_keys, key_rest)
+    return Call(found, tuple(map(str, ordered)), tuple(found.args.order(args, arg_rest)), decode)
+
+
+def read(decode: Callable[[Any], T], command: str, *args: Any) -> Call[T]:
+    """A plain read command."""
+    return Call(None, (), (command, *args), decode)
+
+
+def text(value: Any) -> str:
+    """A reply as text, whatever the protocol made of it."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _status(reply: Any) -> str:
+    return text(reply[0])
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The answer to ``register``: a boot id, or None where the operation id was too old."""
+
+    boot: str | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A worker whose lease ran out."""
+
+    boot: str
+    queues: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The answer to ``renew``. ``is_refused`` ends the boot."""
+
+    is_refused: bool
+    expired: tuple[Expired, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to ``claim``. ``status`` is ok, refused or out-of-turn."""
+
+    status: str
+    now_ms: int
+    next_due_ms: int | None = None
+    has_backlog: bool = False
+    watch: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    unreadable: tuple[tuple[str, int, str], ...] = ()
+    replans: tuple["PlanState", ...] = ()
+    lows: tuple["PlanState", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """A task's stored plan: what is planned, how far it has been decided, and what was admitted last."""
+
+    stored: Stored
+    version: int
+    cursor_ms: int
+    admitted_ms: int | None
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ends. ``action`` is an Outcome, or retry, release, unroutable."""
+
+    run_id: str
+    token: int
+    action: str
+    queue: str
+    delay_ms: int = 0
+    started_ms: int = 0
+    duration_ms: int = 0
+    text: str = ""
+
+
+def register(p: Partition, op: str, lease_ms: int, queues: Sequence[str], name: str) -> Call[Registered]:
+    """A boot id and the first lease."""
+
+    def decode(reply: Any) -> Registered:
+        ok = _status(reply) == "ok"
+        return Registered(text(reply[1]) if ok else None, int(reply[-1]))
+
+    return _call("register", decode, p, {"op": op, "lease_ms": lease_ms, "queues": ",".join(queues), "name": name})
+
+
+def renew(p: Partition, boot: str) -> Call[Renewed]:
+    """Another lease, and whose ran out."""
+
+    def decode(reply: Any) -> Renewed:
+        if _status(reply) != "ok":
+            return Renewed(True)
+        return Renewed(False, tuple(Expired(*map(text, row)) for row in reply[2:]))
+
+    return _call("renew", decode, p, {"boot": boot})
+
+
+def leave(p: Partition, boot: str) -> Call[str]:
+    """Gives up a boot."""
+    return _call("leave", _status, p, {"boot": boot}, keys={"live": p.live(boot)})
+
+
+def reap(p: Partition, expired: Expired, max_losses: int) -> Call[tuple[str, int, int]]:
+    """Takes back a batch of a dead worker's attempts: status, taken, left."""
+    queues = [name for name in expired.queues.split(",") if name]
+
+    def decode(reply: Any) -> tuple[str, int, int]:
+        status = _status(reply)
+        return (status, int(reply[2]), int(reply[3])) if status == "reaped" else (status, 0, 0)
+
+    return _call(
+        "reap",
+        decode,
+        p,
+        {"boot": expired.boot, "max_losses": max_losses, "queues": expired.queues},
+        keys={"live": p.live(expired.boot)},
+        key_rest=[p.waiting_queue(queue) for queue in queues],
+    )
+
+
+def claim(
+    p: Partition, boot: str, seq: int, slots: int, queues: Sequence[str], refused_paths: Sequence[str] = ()
+) -> Call[Claimed]:
+    """Decides what is due and takes at most ``slots`` attempts."""
+
+    def decode(reply: Any) -> Claimed:
+        status, now_ms = _status(reply), int(reply[1])
+        if status != "ok":
+            return Claimed(status, now_ms)
+        attempts, unreadable = _decode_attempts(reply[5])
+        return Claimed(
+            status,
+            now_ms,
+            None if int(reply[2]) < 0 else int(reply[2]),
+            int(reply[3]) == 1,
+            int(reply[4]),
+            attempts,
+            unreadable,
+            _decode_plan_states(reply[6]),
+            _decode_plan_states(reply[7]),
+        )
+
+    return _call(
+        "claim",
+        decode,
+        p,
+        {"boot": boot, "seq": seq, "slots": slots, "queues": ",".join(queues)},
+        keys={"live": p.live(boot)},
+        key_rest=[key for queue in queues for key in (p.due(queue), p.waiting_queue(queue))],
+        arg_rest=refused_paths,
+    )
+
+
+def _decode_attempts(rows: Any) -> tuple[tuple[Attempt, ...], tuple[tuple[str, int, str], ...]]:
+    attempts, unreadable = [], []
+    for run, token, number, losses, nominal, previous, queue, record in rows:
+        run_id = text(run)
+        try:
+            stored = codec.decode(task_id_of(run_id), record)
+        except codec.CorruptRecord:
+            unreadable.append((run_id, int(token), text(queue)))
+            continue
+        before = text(previous)
+        attempts.append(
+            Attempt(
+                run_id=run_id,
+                token=int(token),
+                number=int(number),
+                losses=int(losses),
+                nominal_ms=int(nominal),
+                previous_ms=None if before == "-" else int(before),
+                stored=stored,
+                queue=text(queue),
+            )
+        )
+    return tuple(attempts), tuple(unreadable)
+
+
+def _decode_plan_states(rows: Any) -> tuple[PlanState, ...]:
+    states = []
+    for task_id, plan, record in rows:
+        try:
+            states.append(plan_state(codec.decode(text(task_id), record), plan))
+        except codec.CorruptRecord:
+            continue
+    return tuple(states)
+
+
+def plan_state(stored: Stored, column: bytes) -> PlanState:
+    """A task's ``plan`` column."""
+    _generation, version, cursor, admitted, *rest = text(column).split(" ")
+    last = None if admitted == "-" else int(cursor if admitted == "=" else admitted)
+    return PlanState(stored, int(version), int(cursor), last, planning.decode(rest[0] if rest else ""))
+
+
+def start(p: Partition, boot: str, run_id: str, token: int) -> Call[bool]:
+    """Marks a redelivered attempt as started; False when its token is stale."""
+    return _call(
+        "start", lambda r: _status(r) == "started", p, {"run": run_id, "token": token}, keys={"live": p.live(boot)}
+    )
+
+
+def settle(p: Partition, boot: str, worker: str, settlements: Sequence[Settlement]) -> Call[list[bool]]:
+    """Ends attempts; False for each whose token is stale."""
+    flat: list[Any] = []
+    for s in settlements:
+        flat += [s.run_id, s.token, s.action, s.delay_ms, s.started_ms, s.duration_ms, s.text]
+    return _call(
+        "settle",
+        lambda reply: [text(row) == "settled" for row in reply[2:]],
+        p,
+        {"worker": worker},
+        keys={"live": p.live(boot)},
+        key_rest=[p.waiting_queue(s.queue) for s in settlements],
+        arg_rest=flat,
+    )
+
+
+def extend(p: Partition, extensions: Sequence[tuple[PlanState, int, Plan]]) -> Call[list[str]]:
+    """Appends plans behind the planned end (ms) they were computed from."""
+    flat: list[Any] = []
+    for state, plan_end, plan in extensions:
+        flat += [state.stored.definition.id, state.stored.generation, state.version, plan_end, planning.encode(plan)]
+    return _call("extend", lambda reply: [text(row) for row in reply], p, {}, arg_rest=flat)
+
+
+def replan(p: Partition, state: PlanState, dropped: Sequence[Dropped], plan: Plan) -> Call[str]:
+    """The next plan of a task that ran out of it, and the ranges that become no runs."""
+    flat: list[Any] = []
+    for row in dropped:
+        flat += [str(row.reason), row.count or 0, row.first_ms, row.last_ms]
+    definition = state.stored.definition
+    return _call(
+        "replan",
+        _status,
+        p,
+        {
+            "id": definition.id,
+            "generation": state.stored.generation,
+            "version": state.version,
+            "cursor": state.cursor_ms,
+            "segments": planning.encode(plan),
+        },
+        keys={"due": p.due(definition.queue)},
+        arg_rest=flat,
+    )
+
+
+# --- producers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """One task to store. ``base`` is what was loaded (None creates); ``plan`` None keeps the stored one."""
+
+    op: str
+    definition: Definition
+    base: Stored | None
+    plan: Plan | None
+    planned_from_ms: int
+    is_first_now: bool = False
+    run_id: str = ""
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """saved, exists, gone, conflict, stale, expired or replan."""
+
+    status: str
+    generation: int = 0
+    version: int = 0
+    is_head: bool = False
+
+
+def save(p: Partition, saves: Sequence[Save], boot: str = "0") -> Call[list[Saved]]:
+    """Creates or changes tasks of one partition."""
+    flat: list[Any] = []
+    queues: list[str] = []
+    for s in saves:
+        d, encoded = s.definition, codec.encode(s.definition)
+        base = s.base.definition if s.base else None
+        iterations = str(d.iterations) if base is None else ""
+        if base is not None and base.iterations != d.iterations:
+            iterations = f"{base.iterations}:{d.iterations}"
+        flat += [s.op, d.id, s.base.generation if s.base else "", s.base.version if s.base else ""]
+        flat += [d.queue, encoded.policy, d.callable.path, d.label, encoded.body]
+        flat += [planning.encode(s.plan) if s.plan else "", s.planned_from_ms, int(s.plan is not None)]
+        flat += [int(s.is_first_now), int(d.enabled), iterations, s.run_id, s.token]
+        queues += [p.due(d.queue), p.due(base.queue if base else d.queue)]
+
+    def decode(reply: Any) -> list[Saved]:
+        rows = []
+        for row in reply[1:]:
+            status = _status(row)
+            rows.append(
+                Saved(status, int(row[1]), int(row[2]), int(row[3]) == 1) if status == "saved" else Saved(status)
+            )
+        return rows
+
+    return _call("save", decode, p, {}, keys={"live": p.live(boot)}, key_rest=queues, arg_rest=flat)
+
+
+def delete(p: Partition, op: str, stored: Stored) -> Call[str]:
+    """deleted, gone, moved or expired."""
+    d = stored.definition
+    args = {"op": op, "id": d.id, "generation": stored.generation}
+    return _call("delete", _status, p, args, keys={"due": p.due(d.queue)})
+
+
+def trigger(p: Partition, op: str, stored: Stored, *, counts: bool) -> Call[tuple[str, str]]:
+    """An extra run: its status (triggered, busy, spent, gone, expired, moved) and run id."""
+
+    def decode(reply: Any) -> tuple[str, str]:
+        return _status(reply), text(reply[2]) if len(reply) > 2 else ""
+
+    d = stored.definition
+    args = {"op": op, "id": d.id, "generation": stored.generation, "counts": int(counts)}
+    keys = {"due": p.due(d.queue), "waiting_queue": p.waiting_queue(d.queue)}
+    return _call("trigger", decode, p, args, keys=keys)
+
+
+def pause(p: Partition, stored: Stored, by: str, reason: str) -> Call[str]:
+    """paused, gone or moved."""
+    d = stored.definition
+    args = {"id": d.id, "generation": stored.generation, "by": by, "reason": reason}
+    return _call("pause", _status, p, args, keys={"due": p.due(d.queue)})
+
+
+def resume(p: Partition, stored: Stored) -> Call[str]:
+    """resumed, gone or moved."""
+    d = stored.definition
+    args = {"id": d.id, "generation": stored.generation, "version": stored.version, "is_active": int(d.enabled)}
+    return _call("resume", _status, p, args, keys={"due": p.due(d.queue)})
+
+
+def open_namespace(space: Space, partitions: int) -> Call[int]:
+    """The namespace's partition count, set by whoever comes first."""
+    p = space.partition(0)
+    return _call(
+        "namespace", lambda r: int(r[1]), p, {"partitions": partitions}, keys={"namespace": space.namespace_key}
+    )
+
+
+def wake(space: Space, count: int) -> Call[int]:
+    """Hints for ``count`` idle workers."""
+    return _call("wake", lambda r: int(r[1]), space.partition(0), {"count": count}, keys={"wake": space.wake_key})
+
+
+def server_time(space: Space) -> Call[int]:
+    """The server's clock in ms."""
+    if space.injected_ms is not None:
+        injected = space.injected_ms
+        return read(lambda _reply: injected, "TIME")
+    return read(_decode_time, "TIME")
+
+
+def _decode_time(reply: Any) -> int:
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000

@@ -1,0 +1,146 @@
+"""Definitions to stored bytes and back. The only importer of msgpack; nothing that can execute is ever read."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from uuid import UUID
+
+import msgpack
+
+from sisy_redis.definitions import (
+    CallableRef,
+    Definition,
+    DstRule,
+    FuncType,
+    Misfire,
+    Overlap,
+    Pool,
+    RetryPolicy,
+    Stored,
+    Wait,
+    WaitKind,
+)
+from sisy_redis.errors import SisyError
+
+RECORD_VERSION = "1"
+_ENUMS = {"dst": DstRule, "overlap": Overlap, "misfire": Misfire, "pool": Pool}
+_IN_HEADER = {"id", "label", "callable", "queue", "overlap", "misfire", "misfire_grace_ms", "catchup_window_ms"}
+_IN_HEADER |= {"max_catchup", "jitter_ms"}
+_BODY_FIELDS = [f for f in fields(Definition) if f.name not in _IN_HEADER]
+_DEFAULT_POLICY = "allow,coalesce,60000,86400000,100,0"
+
+
+class CorruptRecord(SisyError):
+    """A stored task that this release cannot read; its bytes are left as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A definition in the parts that ``save`` stores."""
+
+    policy: str
+    body: bytes
+
+
+def encode(definition: Definition) -> Encoded:
+    """The parts of a record that do not stand in plain text already. Fields at their default are left out."""
+    body: dict[str, Any] = {}
+    misfire, window_ms = definition.misfire, definition.catchup_window_ms
+    if _is_once(definition.schedule):
+        # A one-off run is never dropped: the scripts see a policy that drops nothing, the body keeps what was saved.
+        body = {"once": [str(misfire), window_ms]}
+        misfire, window_ms = Misfire.COALESCE, 0
+    policy = ",".join(
+        str(part)
+        for part in (
+            definition.overlap,
+            misfire,
+            definition.misfire_grace_ms,
+            window_ms,
+            definition.max_catchup,
+            definition.jitter_ms,
+        )
+    )
+    for field in _BODY_FIELDS:
+        value = getattr(definition, field.name)
+        if field.name == "retry":
+            value = asdict(value) if value else None
+        if value is not None and value != field.default and value != {}:
+            body[field.name] = str(value) if field.name in _ENUMS else value
+    body |= _encode_callable(definition.callable)
+    return Encoded("-" if policy == _DEFAULT_POLICY else policy, msgpack.packb(body))
+
+
+def decode(task_id: str, record: bytes) -> Stored:
+    """The task of a stored record.
+
+    Raises CorruptRecord for bytes that are truncated, altered or from a newer release.
+    """
+    try:
+        header, _, body = record.partition(b"\n")
+        version, generation, edition, _op, _created, queue, policy, path, label = header.decode().split(" ", 8)
+        if version != RECORD_VERSION:
+            raise CorruptRecord(
+                f"task {task_id}: its record has version {version}, this release reads {RECORD_VERSION}"
+            )
+        values = msgpack.unpackb(body)
+        overlap, misfire, grace, window, max_catchup, jitter = (_DEFAULT_POLICY if policy == "-" else policy).split(",")
+        misfire, window = values.pop("once", (misfire, window))
+        definition = Definition(
+            id=task_id,
+            label=label or path,
+            queue=queue,
+            callable=_decode_callable(path, values),
+            overlap=Overlap(overlap),
+            misfire=Misfire(misfire),
+            misfire_grace_ms=int(grace),
+            catchup_window_ms=int(window),
+            max_catchup=int(max_catchup),
+            jitter_ms=int(jitter),
+            **_decode_fields(values),
+        )
+        return Stored(definition, int(generation), int(edition))
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
+        raise CorruptRecord(f"task {task_id}: its record cannot be read ({error}); it was left as it is") from error
+
+
+def _is_once(schedule: str) -> bool:
+    return schedule.strip().lower() == "@once"
+
+
+def _encode_callable(ref: CallableRef) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if ref.class_name:
+        found["class"] = ref.class_name
+    if ref.func_type is not FuncType.FUNCTION:
+        found["type"] = str(ref.func_type)
+    if not ref.takes_message:
+        found["kwargs"] = True
+    if ref.model_pk is not None:
+        found["pk"] = ["uuid", ref.model_pk.hex] if isinstance(ref.model_pk, UUID) else ["", ref.model_pk]
+    return found
+
+
+def _decode_callable(path: str, values: dict[str, Any]) -> CallableRef:
+    class_name = values.pop("class", None)
+    owner, _, func_name = path.rpartition(".")
+    kind, pk = values.pop("pk", ("", None))
+    return CallableRef(
+        path=path,
+        func_type=FuncType(values.pop("type", "function")),
+        module_name=owner[: -len(class_name) - 1] if class_name else owner,
+        func_name=func_name,
+        class_name=class_name,
+        model_pk=UUID(pk) if kind == "uuid" else pk,
+        takes_message=not values.pop("kwargs", False),
+    )
+
+
+def _decode_fields(values: dict[str, Any]) -> dict[str, Any]:
+    for name, kind in _ENUMS.items():
+        if name in values:
+            values[name] = kind(values[name])
+    if values.get("retry"):
+        wait = dict(values["retry"]["wait"])
+        wait["kind"] = WaitKind(wait["kind"])
+        values["retry"] = RetryPolicy(attempts=values["retry"]["attempts"], wait=Wait(**wait))
+    return values

@@ -1,0 +1,243 @@
+"""The one door to Redis, and the only importer of redis: sends calls, maps errors, repeats what may be repeated.
+
+Clients here never retry by themselves: after a lost reply only the layer that knows the call may send it again. Every call
+is idempotent, so ``Transport.run`` repeats it, unchanged, while Redis cannot be reached.
+"""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from sisy_redis import calls
+from sisy_redis.calls import Call
+from sisy_redis.errors import RedisUnavailable, SettingsError, SisyError
+from sisy_redis.keys import Space
+
+T = TypeVar("T")
+Steps = Generator[Sequence[Call[Any]], list[Any], T]
+"""An operation: yields the calls to send together, is sent their decoded answers, returns its result."""
+
+log = logging.getLogger(__name__)
+
+_TRANSIENT = (
+    "LOADING",
+    "READONLY",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+    "NOREPLICAS",
+    "UNKILLABLE",
+)
+_CONNECT_TIMEOUT = 5.0
+_SOCKET_TIMEOUT = 5.0
+
+
+def _mapped(error: Exception, url: str) -> Exception:
+    if isinstance(error, redis.AuthenticationError):
+        return SettingsError(f"Redis refused the user or password: {error}; check the URL")
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+        return RedisUnavailable(f"Redis cannot be reached: {error}")
+    if isinstance(error, redis.ResponseError):
+        if str(error).startswith(_TRANSIENT):
+            return RedisUnavailable(f"Redis refuses to work at the moment: {error}")
+        if str(error).startswith("OOM"):
+            return RedisUnavailable(f"Redis is full: {error}; raise maxmemory or delete tasks")
+        return SisyError(f"Redis answered with an error: {error}")
+    return error
+
+
+def _options(url: str, decode: bool, timeout: float) -> dict[str, Any]:
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss", "unix"):
+        raise SettingsError(f"the Redis URL has the scheme {scheme!r}; use redis://, rediss:// or unix://")
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises
+    except ValueError:
+        # The URL is not quoted: what was taken for a port may be part of a password.
+        raise SettingsError(
+            "the Redis URL's port is no number; a password with / or : in it must be percent-encoded"
+        ) from None
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "client_name": "sisy",
+        "decode_responses": decode,
+    }
+
+
+def _command(call: Call[Any], *, whole: bool) -> tuple[Any, ...]:
+    if call.script is None:
+        return call.args
+    code = ("EVAL", call.script.text) if whole else ("EVALSHA", call.script.sha)
+    return (*code, len(call.keys), *call.keys, *call.args)
+
+
+def _missing(replies: Sequence[Any]) -> list[int]:
+    return [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+
+
+def _decoded(batch: Sequence[Call[Any]], replies: Sequence[Any], url: str) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise _mapped(reply, url) from reply
+    return [call.decode(reply) for call, reply in zip(batch, replies, strict=True)]
+
+
+def _patience(seconds: float) -> dict[str, Any]:
+    return {
+        "retry": retry_if_exception_type(RedisUnavailable),
+        "stop": stop_after_delay(seconds),
+        "wait": wait_random_exponential(multiplier=0.05, max=1),
+        "reraise": True,
+    }
+
+
+class Transport:
+    """A synchronous connection pool. ``patience``: how many seconds a call is repeated while Redis cannot be reached."""
+
+    def __init__(self, url: str, *, patience: float = 10.0, socket_timeout: float = _SOCKET_TIMEOUT) -> None:
+        self.url = url
+        self._patience = patience
+        self._client = redis.Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), retry_on_error=[], **_options(url, False, socket_timeout)
+        )
+
+    def execute(self, batch: Sequence[Call[Any]]) -> list[Any]:
+        """Sends the calls in one round trip, once, and returns their decoded answers.
+
+        Raises RedisUnavailable when Redis cannot be reached; the calls may have been executed all the same.
+        """
+        try:
+            replies = self._send(batch, whole=False)
+            missing = _missing(replies)
+            if missing:
+                for i, reply in zip(missing, self._send([batch[i] for i in missing], whole=True), strict=True):
+                    replies[i] = reply
+        except (redis.RedisError, OSError) as error:
+            # Its other idle connections are as dead; each would fail one more call after the server is back.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            raise _mapped(error, self.url) from error
+        return _decoded(batch, replies, self.url)
+
+    def run(self, steps: Steps[T]) -> T:
+        """Drives an operation to its result, repeating each of its calls while Redis cannot be reached."""
+        answer: list[Any] | None = None
+        while True:
+            try:
+                batch = next(steps) if answer is None else steps.send(answer)
+            except StopIteration as done:
+                return cast(T, done.value)
+            answer = Retrying(**_patience(self._patience))(self.execute, batch)
+
+    def server_version(self) -> str:
+        """Which server answers, and its version."""
+        try:
+            info = self._client.info("server")
+        except (redis.RedisError, OSError) as error:
+            raise _mapped(error, self.url) from error
+        if info.get("server_name") == "valkey":
+            return f"Valkey {info.get('valkey_version')}"
+        return f"Redis {info.get('redis_version')}"
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._client.close()
+
+    def _send(self, batch: Sequence[Call[Any]], *, whole: bool) -> list[Any]:
+        if len(batch) == 1:
+            try:
+                return [self._client.execute_command(*_command(batch[0], whole=whole))]
+            except redis.ResponseError as error:
+                return [error]
+        with self._client.pipeline(transaction=False) as pipe:
+            for call in batch:
+                pipe.execute_command(*_command(call, whole=whole))
+            return pipe.execute(raise_on_error=False)
+
+
+class AsyncTransport:
+    """The same for asyncio."""
+
+    def __init__(self, url: str, *, patience: float = 10.0, socket_timeout: float = _SOCKET_TIMEOUT) -> None:
+        self.url = url
+        self._patience = patience
+        self._client = redis.asyncio.Redis.from_url(
+            url, retry=AsyncRetry(NoBackoff(), 0), retry_on_error=[], **_options(url, False, socket_timeout)
+        )
+
+    async def execute(self, batch: Sequence[Call[Any]]) -> list[Any]:
+        """Sends the calls in one round trip, once. Raises RedisUnavailable like its synchronous twin."""
+        try:
+            replies = await self._send(batch, whole=False)
+            missing = _missing(replies)
+            if missing:
+                for i, reply in zip(missing, await self._send([batch[i] for i in missing], whole=True), strict=True):
+                    replies[i] = reply
+        except (redis.RedisError, OSError) as error:
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise _mapped(error, self.url) from error
+        return _decoded(batch, replies, self.url)
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Drives an operation to its result, repeating each of its calls while Redis cannot be reached."""
+        answer: list[Any] | None = None
+        while True:
+            try:
+                batch = next(steps) if answer is None else steps.send(answer)
+            except StopIteration as done:
+                return cast(T, done.value)
+            answer = await AsyncRetrying(**_patience(self._patience))(self.execute, batch)
+
+    async def wait_for_wake(self, space: Space, seconds: float) -> bool:
+        """Waits for a hint that something may be due; False after ``seconds``.
+
+        The server keeps the time of BLPOP, so this side bounds it too.
+        """
+        client = self._client
+        try:
+            return await client.blpop([space.wake_key], timeout=max(0.01, round(seconds, 2))) is not None
+        except redis.TimeoutError:
+            return False
+        except (redis.RedisError, OSError) as error:
+            raise _mapped(error, self.url) from error
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        with suppress(redis.RedisError, OSError):
+            await self._client.aclose()
+
+    async def _send(self, batch: Sequence[Call[Any]], *, whole: bool) -> list[Any]:
+        if len(batch) == 1:
+            try:
+                return [await self._client.execute_command(*_command(batch[0], whole=whole))]
+            except redis.ResponseError as error:
+                return [error]
+        async with self._client.pipeline(transaction=False) as pipe:
+            for call in batch:
+                pipe.execute_command(*_command(call, whole=whole))
+            return await pipe.execute(raise_on_error=False)
+
+
+def partitions_of(transport: Transport, space: Space, wanted: int) -> int:
+    """The namespace's partition count; it is fixed when the namespace is first used.
+
+    Raises SettingsError when it differs from the setting.
+    """
+    (found,) = transport.execute([calls.open_namespace(space, wanted)])
+    if found != wanted:
+        raise SettingsError(
+            f"namespace {space.namespace!r} has {found} partitions, the setting SISY_PARTITIONS says {wanted}; "
+            f"set it to {found}, or use another namespace"
+        )
+    return cast(int, found)

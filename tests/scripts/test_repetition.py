@@ -1,0 +1,38 @@
+"""Each script is among those the other tests send twice: one walk through all of them, told by name."""
+
+from lab import LEASE, MINUTE, T0, Lab, at, every, task
+
+from sisy_redis import calls, scripts
+from sisy_redis.definitions import Plan
+
+
+def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab: Lab) -> None:
+    lab.send(calls.open_namespace(lab.space, 1))
+    lab.send(calls.wake(lab.space, 2))
+    hand, other = lab.worker(), lab.worker()
+    daily = lab.create(task("daily", iterations=9), every(first=T0 + 1, count=9))
+    lab.create(task("late"), every(first=T0 + 1, count=2))
+    lab.now += 1
+    hand.renew()
+    low, *_ = hand.claimed(2).lows
+    lab.send(calls.extend(lab.partition, [(low, T0 + 1 + 8 * MINUTE, at(T0 + 20 * MINUTE))]))
+    lab.send(calls.start(lab.partition, hand.boot, *_held(lab, hand.boot)))
+    lab.send(calls.trigger(lab.partition, lab.op(), daily, counts=True))
+    lab.send(calls.pause(lab.partition, daily, "me", "why"))
+    lab.now += 2 * MINUTE
+    lab.send(calls.resume(lab.partition, daily))
+    lab.now += LEASE
+    hand.reaped()
+    answer = other.claimed(9)
+    (state,) = [row for row in answer.replans if row.stored.definition.id == "late"]
+    lab.send(calls.replan(lab.partition, state, (), Plan((), True)))
+    for attempt in answer.attempts:
+        other.settle(attempt)
+    lab.send(calls.delete(lab.partition, lab.op(), daily))
+    lab.send(calls.leave(lab.partition, other.boot))
+    assert lab.sent_twice == set(scripts.names())
+
+
+def _held(lab: Lab, boot: str) -> tuple[str, int]:
+    run_id, row = next(iter(lab.client.hgetall(lab.partition.live(boot)).items()))
+    return run_id.decode(), int(row.split(b" ")[0])

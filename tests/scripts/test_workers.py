@@ -1,0 +1,223 @@
+"""Boot ids, leases, the server's clock, and what becomes of a dead worker's attempts."""
+
+import pytest
+from lab import LEASE, MINUTE, T0, Hand, Lab, at, every, task
+
+from sisy_redis import calls
+from sisy_redis.calls import Expired
+
+
+def _pair(lab: Lab) -> tuple[Hand, Hand]:
+    """Two workers and a due run; the first is about to die."""
+    lab.create(plan=every(first=T0 + 1))
+    dead, other = lab.worker(), lab.worker(name="host:2")
+    lab.now += 1
+    return dead, other
+
+
+def _lose(lab: Lab, hand: Hand) -> tuple[str, int, int]:
+    lab.now += LEASE
+    return hand.reaped()
+
+
+def _deadline(lab: Lab, hand: Hand) -> int:
+    return int(lab.client.zscore(lab.partition.key("leases"), hand.boot) or 0)
+
+
+def test_a_repeated_registration_gives_the_same_boot(lab: Lab) -> None:
+    first, second = lab.both(calls.register(lab.partition, lab.op(), LEASE, ["default"], "host:1"))
+    assert first.boot == second.boot
+
+
+def test_a_boot_id_is_never_used_again(lab: Lab) -> None:
+    first = lab.worker()
+    lab.send(calls.leave(lab.partition, first.boot))
+    second = lab.worker()
+    lab.now -= 1000 * MINUTE
+    third = lab.worker()
+    assert len({first.boot, second.boot, third.boot}) == 3
+
+
+@pytest.mark.parametrize("age", [-600_001, 600_001])
+def test_a_registration_made_long_ago_or_in_the_future_is_refused(lab: Lab, age: int) -> None:
+    answer = lab.send(calls.register(lab.partition, lab.op(T0 + age), LEASE, ["default"], "host:1"))
+    assert answer.boot is None
+    assert lab.dump() == {}
+
+
+def test_replies_are_kept_for_an_hour_and_not_for_ever(lab: Lab) -> None:
+    for _ in range(30):
+        lab.worker()
+    lab.now += 60 * MINUTE + 1
+    for _ in range(5):
+        lab.worker()
+    assert len(lab.column("replies")) == 5
+
+
+def test_renewing_prolongs_the_lease(lab: Lab) -> None:
+    hand = lab.worker()
+    lab.now += 5000
+    assert hand.renew() == calls.Renewed(False)
+    assert _deadline(lab, hand) == lab.now + LEASE
+
+
+def test_renewing_an_unknown_boot_is_refused_and_creates_nothing(lab: Lab) -> None:
+    assert lab.send(calls.renew(lab.partition, "7")).is_refused
+    assert lab.dump() == {}
+
+
+def test_renewing_names_the_workers_whose_lease_ran_out(lab: Lab) -> None:
+    dead, other = lab.worker("default", "mail"), lab.worker()
+    lab.now += LEASE - 1
+    assert other.renew().expired == ()
+    lab.now += 1
+    assert other.renew().expired == (Expired(dead.boot, "default,mail", "host:1"),)
+
+
+def test_a_worker_that_holds_nothing_leaves_no_key_behind(lab: Lab) -> None:
+    hand = lab.worker()
+    lab.create(plan=at(T0 + MINUTE))
+    lab.now += MINUTE
+    hand.settle(hand.one())
+    assert lab.send(calls.leave(lab.partition, hand.boot)) == "left"
+    assert set(lab.dump()) <= {"meta", "history", "replies", "reply_times"}
+    assert "watch" not in lab.column("meta")
+
+
+def test_a_worker_that_leaves_with_attempts_is_reaped_at_once(lab: Lab) -> None:
+    hand, other = _pair(lab)
+    run = hand.one()
+    assert lab.send(calls.leave(lab.partition, hand.boot)) == "abandoned"
+    assert [row.boot for row in other.renew().expired] == [hand.boot]
+    assert hand.reaped() == ("reaped", 1, 0)
+    assert other.one().run_id == run.run_id
+
+
+def test_a_worker_with_a_lease_is_not_reaped(lab: Lab) -> None:
+    lab.create()
+    hand = lab.worker()
+    lab.now += LEASE - 1
+    assert hand.reaped() == ("alive", 0, 0)
+
+
+def test_reaping_an_unknown_worker_does_nothing(lab: Lab) -> None:
+    assert lab.send(calls.reap(lab.partition, Expired("7", "default", "x"), 3)) == ("gone", 0, 0)
+
+
+def test_a_dead_workers_runs_are_redelivered_with_the_next_attempt_number_and_a_new_token(lab: Lab) -> None:
+    dead, other = _pair(lab)
+    first = dead.one()
+    assert _lose(lab, dead) == ("reaped", 1, 0)
+    second = other.one()
+    assert (second.run_id, second.number, second.losses) == (first.run_id, 2, 1)
+    assert second.token > first.token
+    assert lab.ledger() == [("run", "a", "redelivered", 1)]
+
+
+def test_a_reaped_boot_is_refused_for_good(lab: Lab) -> None:
+    dead, other = _pair(lab)
+    attempt = dead.one()
+    _lose(lab, dead)
+    before = lab.dump()
+    assert dead.renew().is_refused
+    assert lab.send(dead.ask()).status == "refused"
+    assert lab.send(dead.ask(seq=dead.seq + 1)).status == "refused"
+    assert not dead.settle(attempt)
+    assert not lab.send(calls.start(lab.partition, dead.boot, attempt.run_id, attempt.token))
+    assert lab.dump() == before
+    assert other.settle(other.one())
+
+
+def test_reaping_takes_a_hundred_attempts_a_call_and_marks_the_boot_dead_first(lab: Lab) -> None:
+    lab.put(*(lab.save_of(task(f"t{i:03}"), at(T0 + 1)) for i in range(130)))
+    hand = lab.worker()
+    lab.now += 2
+    assert len(hand.claim(100)) == 100
+    assert len(hand.claim(100)) == 30
+    lab.now += LEASE
+    reap = calls.reap(lab.partition, hand.expired, 3)
+    assert lab.once(reap) == ("reaped", 100, 30)
+    assert hand.renew().is_refused
+    assert lab.send(hand.ask(seq=hand.seq + 1)).status == "refused"
+    assert lab.once(reap) == ("reaped", 30, 0)
+    assert lab.once(reap) == ("gone", 0, 0)
+    assert hand.boot not in lab.column("workers")
+    assert len(lab.column("waiting")) == 130
+
+
+def _rounds(lab: Lab, count: int, *, starts: bool, max_losses: int) -> list[str]:
+    """What the ledger says after ``count`` workers died with the run."""
+    lab.create(plan=at(T0 + 1))
+    lab.now += 1
+    for _ in range(count):
+        hand = lab.worker()
+        attempt = hand.one()
+        if starts:
+            assert lab.send(calls.start(lab.partition, hand.boot, attempt.run_id, attempt.token))
+        lab.now += LEASE + 1
+        hand.reaped(max_losses)
+    return [line[2] for line in lab.ledger()]
+
+
+def test_a_run_is_lost_after_max_losses_redeliveries_that_had_started(lab: Lab) -> None:
+    assert _rounds(lab, 4, starts=True, max_losses=3) == ["redelivered"] * 3 + ["lost", "end"]
+    assert lab.state() is None
+    assert set(lab.dump()) <= {"meta", "history", "failures", "replies", "reply_times"}
+
+
+def test_losses_before_a_start_do_not_count_but_the_first(lab: Lab) -> None:
+    assert _rounds(lab, 8, starts=False, max_losses=1) == ["redelivered"] * 8
+    assert lab.worker().one().losses == 1
+
+
+@pytest.mark.parametrize("jump", [-1001, LEASE + 1])
+def test_after_a_clock_jump_nobody_is_reaped_for_a_lease(lab: Lab, jump: int) -> None:
+    other = lab.worker()
+    other.renew()
+    dead = lab.worker()
+    lab.now += jump
+    assert other.renew().expired == ()
+    lab.now += LEASE - 1
+    other.renew()
+    assert dead.reaped()[0] == "alive"
+    lab.now += max(1, 1 - jump)
+    assert [row.boot for row in other.renew().expired] == [dead.boot]
+
+
+@pytest.mark.parametrize("step", [-1000, LEASE])
+def test_a_small_step_of_the_clock_is_no_jump(lab: Lab, step: int) -> None:
+    other = lab.worker()
+    other.renew()
+    lab.now += step
+    other.renew()
+    assert "quiet_until" not in lab.column("meta")
+
+
+def test_after_a_step_back_a_dead_worker_does_not_keep_its_runs_for_as_long_as_the_step(lab: Lab) -> None:
+    dead, other = lab.worker(), lab.worker()
+    lab.now -= 60 * MINUTE
+    other.renew()
+    assert _deadline(lab, dead) == lab.now + LEASE
+    lab.now += LEASE
+    assert [row.boot for row in other.renew().expired] == [dead.boot]
+
+
+def test_a_longer_lease_than_ones_own_is_never_prolonged(lab: Lab) -> None:
+    dead, other = lab.worker(lease_ms=10 * LEASE), lab.worker()
+    deadline = _deadline(lab, dead)
+    for _ in range(12):
+        lab.now += LEASE - 1000
+        renewed = other.renew()
+    assert _deadline(lab, dead) == deadline
+    assert [row.boot for row in renewed.expired] == [dead.boot]
+
+
+def test_the_namespace_keeps_the_partition_count_it_was_opened_with(lab: Lab) -> None:
+    assert lab.send(calls.open_namespace(lab.space, 4)) == 4
+    assert lab.send(calls.open_namespace(lab.space, 8)) == 4
+
+
+def test_hints_never_exceed_what_is_useful(lab: Lab) -> None:
+    assert lab.send(calls.wake(lab.space, 3)) == 3
+    assert lab.send(calls.wake(lab.space, 1)) == 3
+    assert lab.dump()["wake"] == [b"1"] * 3
