@@ -1,0 +1,1 @@
+"""The worker: many small loops, started by ``python -m sisy_redis.worker``."""

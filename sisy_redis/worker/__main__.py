@@ -1,0 +1,23 @@
+"""``python -m sisy_redis.worker``: runs tasks until it is told to stop."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from sisy_redis.worker import logs, options, service, supervisor
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a worker, or supervises several; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = options.parse(arguments, os.environ)
+    logs.configure(chosen.log_level, chosen.log_format)
+    if chosen.processes > 1:
+        return supervisor.run(
+            chosen.processes, [sys.executable, "-m", "sisy_redis.worker", *arguments, "--processes", "1"]
+        )
+    return service.run(chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

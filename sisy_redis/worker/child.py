@@ -1,0 +1,79 @@
+"""The child of ``pool="process"``: reads one JSON request, runs it, writes one JSON answer, ends."""
+
+import asyncio
+import ctypes
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from sisy_redis import callables
+from sisy_redis.definitions import FuncType
+from sisy_redis.worker.pools import describe_error
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = os.getppid()
+    pause = threading.Event()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            pause.wait(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _message(request: dict[str, Any]) -> dict[str, Any]:
+    details = dict(request["message"])
+    for name in ("nominal", "previous"):
+        details[name] = details[name] and datetime.fromisoformat(details[name])
+    frozen = MappingProxyType(details)
+    return {"task": MappingProxyType(request["task"]), "message": frozen, "channel_message": frozen}
+
+
+def _run(request: dict[str, Any]) -> str:
+    callables.set_up_django()
+    for module in request["imports"]:
+        importlib.import_module(module)
+    ref = callables.ref_from_funcinfo(request["funcinfo"])
+    func = callables.resolve(ref)
+    if ref.func_type is FuncType.INSTANCEMETHOD:
+        func = callables.bind_instance(ref, func)
+    arguments = {"message": _message(request)} if ref.takes_message else request["task"]["userdata"]
+    try:
+        result = func(**arguments)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+    except BaseException as error:  # noqa: BLE001 - a user's callable: the edge
+        return describe_error(error)
+    return ""
+
+
+def main() -> None:
+    """Runs the one request of standard input. What the callable prints goes to standard error."""
+    _die_with_parent()
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.readline())
+    try:
+        error = _run(request)
+    except Exception as problem:  # noqa: BLE001 - an import runs a user's code: the edge
+        error = describe_error(problem)
+    answer.write(b"\x1e" + json.dumps({"error": error}).encode())
+    answer.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

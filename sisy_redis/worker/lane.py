@@ -1,0 +1,100 @@
+"""What a worker knows of one partition: its boot there, the claim it last sent, and when to ask again."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+from sisy_redis import calls, clock, operations
+from sisy_redis.calls import Call, Claimed, Settlement
+from sisy_redis.definitions import Attempt
+from sisy_redis.errors import SisyError
+from sisy_redis.keys import Partition, Space
+from sisy_redis.transport import AsyncTransport
+from sisy_redis.worker.lease import Lease, LeaseKeeper
+
+_MOST_SETTLEMENTS = 100
+_LONGEST_POLL = 10.0
+
+
+@dataclass
+class Lane:
+    """One partition as this worker serves it. ``ask_at``: when to claim next, on the monotonic clock."""
+
+    partition: Partition
+    lease: Lease
+    seq: int = 0
+    ask_at: float = 0.0
+    held: dict[str, Attempt] = field(default_factory=dict)
+    settlements: list[Settlement] = field(default_factory=list)
+    claim: Call[Claimed] | None = None
+    idle_since: float | None = None
+
+    def next_claim(self, slots: int, queues: tuple[str, ...], refused: list[str]) -> Call[Claimed]:
+        """The claim to send: the same one again while its answer has not arrived."""
+        if self.claim is None:
+            self.claim = calls.claim(self.partition, self.lease.boot, self.seq + 1, slots, queues, refused)
+        return self.claim
+
+    def take_settlements(self) -> list[Settlement]:
+        """What waits to be settled, at most one script's worth."""
+        return self.settlements[:_MOST_SETTLEMENTS]
+
+    def settled(self, count: int) -> None:
+        """The first ``count`` settlements were answered."""
+        del self.settlements[:count]
+
+    def claimed(self, answer: Claimed) -> None:
+        """The claim was answered: decides when to ask again."""
+        self.claim = None
+        self.seq += 1
+        for attempt in answer.attempts:
+            self.held[attempt.run_id] = attempt
+        now = clock.monotonic()
+        if answer.has_backlog:
+            self.ask_at, self.idle_since = now, None
+            return
+        until_due = _LONGEST_POLL if answer.next_due_ms is None else answer.next_due_ms / 1000
+        if answer.attempts:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = now
+        if answer.watch == 1:
+            self.ask_at = now + min(until_due, _LONGEST_POLL)
+        else:
+            idle = now - (self.idle_since or now)
+            poll = min(_LONGEST_POLL, max(1.0, idle / 20)) * random.uniform(0.75, 1.25)
+            self.ask_at = now + poll
+
+    def ask_within(self, seconds: float) -> None:
+        """Something this worker gave back is due then, and nobody else may be awake for it."""
+        self.ask_at = min(self.ask_at, clock.monotonic() + seconds)
+
+    def ask_now(self) -> None:
+        """Something may be due."""
+        self.ask_at = 0.0
+
+
+async def open_lane(
+    transport: AsyncTransport,
+    keeper: LeaseKeeper,
+    space: Space,
+    partition: Partition,
+    lease_s: float,
+    queues: tuple[str, ...],
+    name: str,
+) -> Lane:
+    """Registers in a partition.
+
+    Raises RedisUnavailable as the transport does.
+    """
+    for _ in range(3):
+        (now_ms,) = await transport.execute([calls.server_time(space)])
+        asked_at = clock.boottime()
+        op = operations.new_op(now_ms)
+        (answer,) = await transport.execute([calls.register(partition, op, int(lease_s * 1000), queues, name)])
+        if answer.boot is not None:
+            lease = Lease(partition, answer.boot, lease_s, asked_at)
+            keeper.keep(lease)
+            return Lane(partition, lease)
+        await asyncio.sleep(0.1)
+    raise SisyError("registration took longer than ten minutes to reach Redis; is the connection usable?")

@@ -1,0 +1,300 @@
+"""The worker's loop: settle what ended, claim what is due, sleep until something happens."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from sisy_redis import calls, clock
+from sisy_redis.calls import Claimed, Settlement
+from sisy_redis.definitions import Attempt
+from sisy_redis.errors import RedisUnavailable, SisyError
+from sisy_redis.keys import Space
+from sisy_redis.transport import AsyncTransport
+from sisy_redis.worker.lane import Lane, open_lane
+from sisy_redis.worker.lease import Lease, LeaseKeeper
+from sisy_redis.worker.outage import Outage
+from sisy_redis.worker.planner import Planner
+from sisy_redis.worker.pools import Pools
+from sisy_redis.worker.runner import Runner
+
+log = logging.getLogger(__name__)
+
+_LARGEST_CLAIM = 100
+
+
+class Loop:
+    """Serves every partition of a namespace with one pool of slots."""
+
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        keeper: LeaseKeeper,
+        space: Space,
+        *,
+        queues: tuple[str, ...],
+        slots: int,
+        lease_s: float,
+        name: str,
+        pools: Pools,
+    ) -> None:
+        self._transport, self._keeper, self._space = transport, keeper, space
+        self._queues, self._slots, self._lease_s, self._name = queues, slots, lease_s, name
+        self._pools = pools
+        self._loop = asyncio.get_running_loop()
+        self._something = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._outage = Outage()
+        self._lanes: list[Lane] = []
+        self._planners: dict[int, Planner] = {}
+        self._side_work: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self._is_burst = False
+        self._lost: list[Lease] = []
+        self.runner: Runner
+
+    # --- what others tell the loop -------------------------------------------------------------------------------
+
+    def on_settled(self, lane: Lane, settlement: Settlement) -> None:
+        """An attempt ended; unless its lane was abandoned, its settlement is sent with the next tick."""
+        if lane.held.pop(settlement.run_id, None) is not None:
+            lane.settlements.append(settlement)
+            if self._is_burst:
+                lane.ask_now()
+            elif settlement.action == "retry":
+                lane.ask_within(settlement.delay_ms / 1000)
+        self._something.set()
+
+    def on_lost(self, lease: Lease) -> None:
+        """A lease ended; called from the lease keeper's thread."""
+        self._loop.call_soon_threadsafe(self._note_lost, lease)
+
+    def stop(self) -> None:
+        """Claims nothing more."""
+        self._is_stopping = True
+        self._something.set()
+
+    def _note_lost(self, lease: Lease) -> None:
+        self._lost.append(lease)
+        self._something.set()
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    async def serve(self, *, burst: bool) -> None:
+        """Works until ``stop``, or in a burst until nothing is due or running."""
+        self._is_burst = burst
+        while not self._lanes and not self._is_stopping:
+            async with self._outage.waits():
+                await self._open_lanes()
+        listener = asyncio.create_task(self._listen())
+        try:
+            while not self._is_stopping:
+                self._something.clear()
+                async with self._outage.waits():
+                    await self._replace_lost()
+                    is_done = await self._tick()
+                    if is_done and burst:
+                        return
+                await self._sleep()
+        finally:
+            # A cancellation can be lost where a client's own timeout ends at the same moment: it is repeated.
+            while not listener.done():
+                listener.cancel()
+                await asyncio.wait({listener}, timeout=0.2)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits for what runs, settles it, and gives up the leases; what is left is for others at once."""
+        deadline = clock.monotonic() + timeout_s
+        while self._lanes and clock.monotonic() < deadline:
+            self._something.clear()
+            try:
+                for lane in self._lanes:
+                    while lane.settlements:
+                        await self._settle(lane)
+            except SisyError as error:
+                log.warning("could not settle while draining: %s", error)
+                self._something.clear()
+            if not any(lane.held or lane.settlements for lane in self._lanes):
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._something.wait(), min(1.0, max(0.01, deadline - clock.monotonic())))
+        for lane in self._lanes:
+            self._keeper.forget(lane.lease)
+            left = len(lane.held)
+            for run_id in list(lane.held):
+                self._pools.cancel(run_id)
+            try:
+                p = lane.partition
+                await self._transport.execute([calls.leave(p, lane.lease.boot)])
+            except SisyError as error:
+                log.warning("could not leave: %s; the lease runs out by itself", error)
+            if left:
+                log.warning("%d attempts did not end in time and are left to other workers", left)
+
+    async def _open_lanes(self) -> None:
+        lanes = []
+        for p in self._space.all_partitions():
+            opened = await open_lane(
+                self._transport, self._keeper, self._space, p, self._lease_s, self._queues, self._name
+            )
+            lanes.append(opened)
+            self._planners[p.index] = Planner(self._transport, p)
+        self._lanes = lanes
+        self._outage.reached()
+
+    async def _replace_lost(self) -> None:
+        while self._lost:
+            lease = self._lost[0]
+            for i, lane in enumerate(self._lanes):
+                if lane.lease is lease:
+                    self._abandon(lane)
+                    self._lanes[i] = await open_lane(
+                        self._transport,
+                        self._keeper,
+                        self._space,
+                        lane.partition,
+                        self._lease_s,
+                        self._queues,
+                        self._name,
+                    )
+            self._lost.pop(0)
+
+    def _abandon(self, lane: Lane) -> None:
+        if lane.held:
+            log.warning("lost the lease of %d attempts: they are cancelled and left to other workers", len(lane.held))
+        runs = list(lane.held)
+        lane.held.clear()
+        lane.settlements.clear()
+        for run_id in runs:
+            self._pools.cancel(run_id)
+
+    # --- one tick -------------------------------------------------------------------------------------------------
+
+    @property
+    def _free(self) -> int:
+        return self._slots - self._pools.active
+
+    async def _tick(self) -> bool:
+        """Settles and claims in every lane that has a reason to. True when nothing is due, running or unsettled."""
+        is_done = True
+        for lane in self._lanes:
+            if not lane.lease.is_trusted:
+                self.on_lost(lane.lease)
+                is_done = False
+                continue
+            batch = lane.take_settlements()
+            wants = lane.claim is not None or (self._free > 0 and lane.ask_at <= clock.monotonic())
+            if not batch and not wants:
+                is_done = False
+                continue
+            answer = await self._exchange(lane, batch, wants)
+            is_done = is_done and self._is_idle(lane, answer)
+        return is_done
+
+    def _is_idle(self, lane: Lane, answer: Claimed | None) -> bool:
+        if answer is None or answer.status != "ok" or answer.has_backlog or answer.attempts or answer.replans:
+            return False
+        return not lane.held and not lane.settlements and not self._side_work
+
+    async def _exchange(self, lane: Lane, batch: list[Settlement], wants: bool) -> Claimed | None:
+        p, boot = lane.partition, lane.lease.boot
+        sent: list[calls.Call[Any]] = []
+        if batch:
+            sent.append(calls.settle(p, boot, self._name, batch))
+        if wants:
+            slots = min(_LARGEST_CLAIM, max(1, self._free))
+            sent.append(lane.next_claim(slots, self._queues, list(self.runner.refused)))
+        answers = await self._transport.execute(sent)
+        self._outage.reached()
+        if batch:
+            self._note_stale(batch, answers[0])
+            lane.settled(len(batch))
+        return await self._claimed(lane, answers[-1]) if wants else None
+
+    async def _settle(self, lane: Lane) -> None:
+        batch = lane.take_settlements()
+        (answer,) = await self._transport.execute([calls.settle(lane.partition, lane.lease.boot, self._name, batch)])
+        self._note_stale(batch, answer)
+        lane.settled(len(batch))
+
+    def _note_stale(self, batch: list[Settlement], answers: list[bool]) -> None:
+        for settlement, is_settled in zip(batch, answers, strict=True):
+            if not is_settled:
+                log.info("run %s was settled already, or belongs to another worker now", settlement.run_id)
+
+    async def _claimed(self, lane: Lane, answer: Claimed) -> Claimed:
+        if answer.status != "ok":
+            lane.claim = None
+            lane.lease.is_refused = True
+            self._keeper.forget(lane.lease)
+            self._note_lost(lane.lease)
+            return answer
+        lane.claimed(answer)
+        for run_id, token, queue in answer.unreadable:
+            reason = "- its record cannot be read by this release"
+            lane.settlements.append(Settlement(run_id, token, "unroutable", queue, text=reason))
+        if answer.watch == 2:
+            await self._transport.execute([calls.wake(self._space, 1)])
+        if answer.replans or answer.lows:
+            self._start(self._refill(lane, answer))
+        for attempt in answer.attempts:
+            if attempt.losses == 0:
+                await self.runner.begin(lane, attempt, answer.now_ms)
+            else:
+                self._start(self._begin_again(lane, attempt, answer.now_ms))
+        return answer
+
+    async def _begin_again(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
+        try:
+            call = calls.start(lane.partition, lane.lease.boot, attempt.run_id, attempt.token)
+            (is_ours,) = await self._transport.execute([call])
+        except SisyError as error:
+            log.warning("run %s is given back: %s", attempt.run_id, error)
+            release = Settlement(attempt.run_id, attempt.token, "release", attempt.queue)
+            self.on_settled(lane, release)
+            return
+        if is_ours and lane.lease.is_trusted:
+            await self.runner.begin(lane, attempt, now_ms)
+        else:
+            lane.held.pop(attempt.run_id, None)
+
+    async def _refill(self, lane: Lane, answer: Claimed) -> None:
+        if await self._planners[lane.partition.index].refill(answer.replans, answer.lows, answer.now_ms):
+            lane.ask_now()
+        self._something.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._side_work.add(task)
+        task.add_done_callback(self._side_work.discard)
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    async def _sleep(self) -> None:
+        if self._free > 0:
+            self._has_room.set()
+            due = min((lane.ask_at for lane in self._lanes), default=0.0) - clock.monotonic()
+        else:
+            self._has_room.clear()
+            due = 60.0
+        if any(lane.settlements for lane in self._lanes) or due <= 0:
+            await asyncio.sleep(0)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._something.wait(), due)
+
+    async def _listen(self) -> None:
+        """Hears the hints of producers and of other workers while there is room for more."""
+        while True:
+            await self._has_room.wait()
+            try:
+                if await self._transport.wait_for_wake(self._space, random.uniform(3.0, 4.0)):
+                    if self._free <= 0:
+                        await self._transport.execute([calls.wake(self._space, 1)])
+                    for lane in self._lanes:
+                        lane.ask_now()
+                    self._something.set()
+            except RedisUnavailable:
+                await asyncio.sleep(1.0)

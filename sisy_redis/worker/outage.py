@@ -1,0 +1,45 @@
+"""Waits for a Redis that went away, with growing pauses and one line in the log for each outage."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tenacity import RetryCallState, wait_random_exponential
+
+from sisy_redis import clock
+from sisy_redis.errors import RedisUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Outage:
+    """Whether Redis is away, and since when."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._tries = 0
+        self._wait = wait_random_exponential(multiplier=0.1, max=2.0)
+
+    @asynccontextmanager
+    async def waits(self) -> AsyncIterator[None]:
+        """Around one step: when Redis cannot be reached the step is given up and a pause is made."""
+        try:
+            yield
+        except RedisUnavailable as error:
+            await self._pause(error)
+
+    def reached(self) -> None:
+        """Redis answered: an outage is over."""
+        if self._since is not None:
+            log.warning("Redis is back after %.1f s", clock.monotonic() - self._since)
+            self._since, self._tries = None, 0
+
+    async def _pause(self, error: RedisUnavailable) -> None:
+        if self._since is None:
+            self._since = clock.monotonic()
+            log.error("%s; waiting for it", error)
+        self._tries += 1
+        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+        state.attempt_number = min(self._tries, 10)
+        await asyncio.sleep(self._wait(state))

@@ -1,0 +1,193 @@
+"""From an attempt to its settlement: find the callable, check that it may run, run it, say how it ended."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from sisy_redis import callables, clock, context, models, registry, retry
+from sisy_redis.calls import Settlement
+from sisy_redis.definitions import Attempt, CallableRef, FuncType, Outcome, Pool
+from sisy_redis.worker.lane import Lane
+from sisy_redis.worker.pools import Ended, Pools
+
+log = logging.getLogger(__name__)
+
+_MOST_REFUSED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A callable this worker found and may call."""
+
+    func: Callable[..., Any]
+    is_coroutine: bool
+
+
+class Runner:
+    """Runs attempts in the pools; ``on_settled`` hears each one's lane and settlement, on the event loop."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        allow: callables.AllowList,
+        session: context.Session,
+        worker: str,
+        imports: tuple[str, ...],
+        on_settled: Callable[[Lane, Settlement], None],
+    ) -> None:
+        self._pools = pools
+        self._allow = allow
+        self._session = session
+        self._worker = worker
+        self._imports = imports
+        self._on_settled = on_settled
+        self._resolved: dict[CallableRef, Resolved] = {}
+        self.refused: dict[str, str] = {}
+
+    async def begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
+        """Starts an attempt; one that this worker cannot call is given back with the reason."""
+        ref = attempt.stored.definition.callable
+        resolved = self._resolved.get(replace(ref, model_pk=None)) or await self._resolve(ref)
+        if resolved is None:
+            reason = f"{ref.path} {self.refused[ref.path]}"
+            self._on_settled(lane, Settlement(attempt.run_id, attempt.token, "unroutable", attempt.queue, text=reason))
+            return
+        definition = attempt.stored.definition
+        message = self._message(attempt, now_ms)
+
+        def on_end(_key: str, ended: Ended) -> None:
+            self._on_settled(lane, self._settlement(attempt, ended))
+            self._call_back(ref.path, ended, message)
+
+        if definition.pool is Pool.PROCESS:
+            request = self._request(attempt, message)
+            self._pools.start_process(attempt.run_id, request, timeout_ms=definition.timeout_ms, on_end=on_end)
+            return
+        self._pools.start(
+            attempt.run_id,
+            self._bound(lane, attempt, resolved, message),
+            is_coroutine=resolved.is_coroutine,
+            timeout_ms=definition.timeout_ms,
+            on_end=on_end,
+        )
+
+    async def _resolve(self, ref: CallableRef) -> Resolved | None:
+        reason = self._allow.reason_to_refuse(ref)
+        if reason is None:
+            try:
+                func = await asyncio.to_thread(callables.resolve, ref)
+                reason = self._allow.reason_to_refuse(ref, func)
+            except callables.Unroutable as error:
+                reason = str(error)
+            if reason is None:
+                resolved = Resolved(func, inspect.iscoroutinefunction(func))
+                self._resolved[replace(ref, model_pk=None)] = resolved
+                return resolved
+        log.warning("%s is left for other workers: %s", ref.path, reason)
+        while len(self.refused) >= _MOST_REFUSED:
+            self.refused.pop(next(iter(self.refused)))
+        self.refused[ref.path] = " ".join(reason.split())
+        return None
+
+    def _message(self, attempt: Attempt, now_ms: int) -> dict[str, Any]:
+        details = MappingProxyType(
+            {
+                "run_id": attempt.run_id,
+                "nominal": clock.from_ms(attempt.nominal_ms),
+                "previous": None if attempt.previous_ms is None else clock.from_ms(attempt.previous_ms),
+                "attempt": attempt.number,
+                "token": attempt.token,
+                "lateness": max(0, now_ms - attempt.nominal_ms) / 1000,
+                "worker": self._worker,
+            }
+        )
+        task = models.Task.from_stored(attempt.stored)
+        return {"task": task, "message": details, "channel_message": details}
+
+    def _bound(self, lane: Lane, attempt: Attempt, resolved: Resolved, message: dict[str, Any]) -> Callable[[], Any]:
+        ref = attempt.stored.definition.callable
+        run = context.RunContext(
+            run_id=attempt.run_id,
+            token=attempt.token,
+            boot=lane.lease.boot,
+            task_id=attempt.stored.definition.id,
+            session=self._session,
+        )
+        arguments = {"message": message} if ref.takes_message else dict(attempt.stored.definition.userdata)
+
+        is_method = ref.func_type is FuncType.INSTANCEMETHOD
+
+        async def call_coroutine() -> Any:
+            context.current_run.set(run)
+            func = await asyncio.to_thread(callables.bind_instance, ref, resolved.func) if is_method else resolved.func
+            return await func(**arguments)
+
+        def call() -> Any:
+            context.current_run.set(run)
+            func = callables.bind_instance(ref, resolved.func) if is_method else resolved.func
+            return func(**arguments)
+
+        return call_coroutine if resolved.is_coroutine else call
+
+    def _request(self, attempt: Attempt, message: dict[str, Any]) -> dict[str, Any]:
+        definition = attempt.stored.definition
+        details = dict(message["message"])
+        for name in ("nominal", "previous"):
+            details[name] = details[name] and details[name].isoformat()
+        return {
+            "funcinfo": callables.funcinfo_to_wire(definition.callable),
+            "imports": list(self._imports),
+            "task": {"id": definition.id, "label": definition.label, "userdata": definition.userdata},
+            "message": details,
+        }
+
+    def _settlement(self, attempt: Attempt, ended: Ended) -> Settlement:
+        action, delay_ms = str(ended.outcome), 0
+        if ended.outcome in (Outcome.FAILED, Outcome.TIMEOUT):
+            policy = attempt.stored.definition.retry
+            failures = max(1, attempt.number - attempt.losses)
+            delay = retry.delay_ms(policy, failures, attempt.run_id) if policy else None
+            if delay is not None:
+                action, delay_ms = "retry", delay
+        return Settlement(
+            attempt.run_id,
+            attempt.token,
+            action,
+            attempt.queue,
+            delay_ms,
+            ended.started_ms,
+            int(ended.seconds * 1000),
+            ended.error or ("timeout" if ended.outcome is Outcome.TIMEOUT else ""),
+        )
+
+    def _call_back(self, path: str, ended: Ended, message: dict[str, Any]) -> None:
+        entry = registry.registered().get(path)
+        if entry is None or ended.outcome is Outcome.CANCELLED:
+            return
+        callback = entry.on_success if ended.outcome is Outcome.OK else entry.on_failure
+        if callback is not None:
+            _in_background(call_hook(callback, message))
+
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+async def call_hook(hook: Callable[..., Any], *arguments: Any) -> None:
+    """Calls a user's hook, plain or coroutine; what it raises is logged and harms nothing."""
+    try:
+        if inspect.iscoroutinefunction(hook):
+            await hook(*arguments)
+        else:
+            await asyncio.to_thread(hook, *arguments)
+    except Exception:  # noqa: BLE001 - a user's callable: the edge
+        log.exception("hook %s failed", getattr(hook, "__qualname__", hook))

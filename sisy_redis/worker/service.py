@@ -1,0 +1,194 @@
+"""One worker process: start-up, signals, drain."""
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from sisy_redis import __version__, callables, context, embedded, operations, registry, settings
+from sisy_redis.errors import RedisUnavailable, SisyError
+from sisy_redis.keys import Space
+from sisy_redis.transport import AsyncTransport, Transport, partitions_of
+from sisy_redis.worker.lease import LeaseKeeper
+from sisy_redis.worker.logs import mask_password
+from sisy_redis.worker.loop import Loop
+from sisy_redis.worker.options import WorkerOptions
+from sisy_redis.worker.pools import Pools
+from sisy_redis.worker.runner import Runner, call_hook
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The server this worker uses and how it was found."""
+
+    url: str
+    how: str
+
+
+def run(options: WorkerOptions) -> int:
+    """Works until a signal, or until nothing is due in a burst; returns the exit code."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    with ExitStack() as stack:
+        try:
+            place = _find_server(options, stack)
+            options = replace(options, namespace=options.namespace or settings.current().namespace)
+            settings.configure(redis_url=place.url, namespace=options.namespace or "sisy")
+            callables.set_up_django()
+            for module in options.imports:
+                importlib.import_module(module)
+        except SisyError as error:
+            print(f"sisy-redis: {error}", file=sys.stderr)
+            return 1
+        except ImportError as error:
+            print(f"sisy-redis: --import failed: {error}", file=sys.stderr)
+            return 1
+        try:
+            return asyncio.run(_serve(options, place))
+        except SisyError as error:
+            print(f"sisy-redis: {error}", file=sys.stderr)
+            return 1
+
+
+def _find_server(options: WorkerOptions, stack: ExitStack) -> Place:
+    url = options.redis_url or settings.current().redis_url
+    if url and not options.embedded:
+        return Place(url, "--redis-url or SISY_REDIS_URL" if options.redis_url else "settings")
+    server = stack.enter_context(embedded.acquire())
+    return Place(server.url, f"EMBEDDED, version {server.version}")
+
+
+def _banner(options: WorkerOptions, place: Place, space: Space, server: str) -> str:
+    zone = settings.current().time_zone
+    return "\n".join(
+        (
+            f"sisy-redis {__version__}, process {os.getpid()}",
+            f"  server     {mask_password(place.url)} ({server}; {place.how})",
+            f"  namespace  {space.namespace}, {space.partitions} partition(s), queues {', '.join(options.queues)}",
+            f"  time zone  {zone}",
+            f"  slots      {options.concurrency}, lease {options.lease:g} s, drain timeout {options.drain_timeout:g} s",
+        )
+    )
+
+
+async def _connect(options: WorkerOptions, transport: Transport) -> tuple[Space, str]:
+    """The namespace as it is; waits for Redis as long as it takes."""
+    wanted = settings.current().partitions
+    pause, is_first = 0.2, True
+    while True:
+        try:
+            space = Space(settings.current().namespace, wanted)
+            await asyncio.to_thread(partitions_of, transport, space, wanted)
+            return space, await asyncio.to_thread(transport.server_version)
+        except RedisUnavailable as error:
+            if is_first:
+                log.error("%s; waiting for it", error)
+                is_first = False
+            await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
+
+
+async def _serve(options: WorkerOptions, place: Place) -> int:
+    stopping = _Signals()
+    lease_transport = Transport(place.url, patience=0.0, socket_timeout=max(0.5, min(5.0, options.lease / 3)))
+    connecting = asyncio.ensure_future(_connect(options, lease_transport))
+    await asyncio.wait({connecting, stopping.task}, return_when=asyncio.FIRST_COMPLETED)
+    if not connecting.done():
+        connecting.cancel()
+        return 0
+    space, server = connecting.result()
+    print(_banner(options, place, space, server), file=sys.stderr, flush=True)
+    await _save_registered(space, lease_transport)
+    transport = AsyncTransport(place.url, patience=0.0)
+    pools = Pools(asyncio.get_running_loop(), options.concurrency)
+    loop, keeper = _assemble(options, place, space, transport, lease_transport, pools)
+    for hook in registry.worker_start_hooks():
+        await call_hook(hook)
+    stopping.tell(loop)
+    keeper.start()
+    try:
+        await loop.serve(burst=options.burst)
+        await loop.drain(options.drain_timeout)
+    finally:
+        keeper.stop()
+        pools.close()
+        for hook in registry.worker_stop_hooks():
+            await call_hook(hook)
+        await transport.close()
+        lease_transport.close()
+    stopping.leave_if_zombies(pools)
+    return 0
+
+
+def _assemble(
+    options: WorkerOptions,
+    place: Place,
+    space: Space,
+    transport: AsyncTransport,
+    lease_transport: Transport,
+    pools: Pools,
+) -> tuple[Loop, LeaseKeeper]:
+    name = f"{socket.gethostname()}:{os.getpid()}".replace(" ", "-")
+    keeper = LeaseKeeper(lease_transport, space, options.lease, lambda lease: loop.on_lost(lease))
+    loop = Loop(
+        transport,
+        keeper,
+        space,
+        queues=options.queues,
+        slots=options.concurrency,
+        lease_s=options.lease,
+        name=name,
+        pools=pools,
+    )
+    session = context.Session(space, Transport(place.url))
+    allow = callables.AllowList(set(registry.registered()), options.allow)
+    loop.runner = Runner(pools, allow, session, name, options.imports, loop.on_settled)
+    return loop, keeper
+
+
+async def _save_registered(space: Space, transport: Transport) -> None:
+    definitions = registry.definitions()
+    if definitions:
+        await asyncio.to_thread(transport.run, operations.save_all(space, definitions))
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first stops claiming and drains, the second leaves at once."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._loop: Loop | None = None
+        self.task = asyncio.ensure_future(self._event.wait())
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, self._received)
+
+    @property
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def tell(self, loop: Loop) -> None:
+        self._loop = loop
+        if self.is_set:
+            loop.stop()
+
+    def _received(self) -> None:
+        if self.is_set:
+            os._exit(1)
+        log.info("stopping: claims nothing more, waits for what runs")
+        self._event.set()
+        if self._loop is not None:
+            self._loop.stop()
+
+    def leave_if_zombies(self, pools: Pools) -> None:
+        """A thread that goes on after its run was ended cannot be stopped; it must not keep the process."""
+        if pools.zombies:
+            sys.stderr.flush()
+            os._exit(0)
