@@ -1,0 +1,1 @@
+"""sisy-redis as a Django app: put ``"sisy_redis.contrib.django"`` into ``INSTALLED_APPS``."""

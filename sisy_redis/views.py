@@ -1,0 +1,178 @@
+"""What the plain face shows of a task, and its operations as steps that both schedulers drive."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sisy_redis import build, calls, clock, operations, planning, queries
+from sisy_redis.definitions import Definition, Stored
+from sisy_redis.errors import DoesNotExist
+from sisy_redis.fields import check_text, fields_of_definition
+from sisy_redis.keys import Space
+from sisy_redis.queries import HistoryEntry, LastRun, Pause, TaskState, WorkerState
+from sisy_redis.transport import Steps
+
+__all__ = ["HistoryEntry", "LastRun", "Pause", "TaskView", "WorkerState"]
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as it was when it was read. ``next_run`` is None while none is coming: paused, disabled, at its end."""
+
+    id: str
+    label: str
+    path: str
+    schedule: str
+    tz: str
+    queue: str
+    enabled: bool
+    allow_overlap: bool
+    iterations: int
+    iterations_left: int | None
+    next_run: datetime | None
+    running: bool
+    last: LastRun | None
+    pause: Pause | None
+    unroutable: str | None
+    created_at: datetime
+    modified_at: datetime
+    userdata: Mapping[str, Any]
+    stored: Stored = field(repr=False)
+
+
+def view_of(state: TaskState) -> TaskView:
+    """A task's state as users see it."""
+    stored, d = state.stored, state.stored.definition
+    shown = fields_of_definition(d)
+    return TaskView(
+        id=d.id,
+        label=d.label,
+        path=d.callable.path,
+        schedule=d.schedule,
+        tz=d.tz,
+        queue=d.queue,
+        enabled=d.enabled,
+        allow_overlap=shown["allow_overlap"],
+        iterations=d.iterations,
+        iterations_left=state.iterations_left,
+        next_run=None if state.next_ms is None else clock.from_ms(state.next_ms),
+        running=state.open_runs > 0,
+        last=state.last,
+        pause=state.pause,
+        unroutable=state.unroutable,
+        created_at=clock.from_ms(stored.generation // 1000),
+        modified_at=clock.from_ms(stored.version // 1000),
+        userdata=d.userdata,
+        stored=stored,
+    )
+
+
+def save(space: Space, definition: Definition) -> Steps[TaskView]:
+    """Stores one task and reads it back."""
+    (stored,) = yield from operations.save_all(space, [build.stamped(definition)])
+    states = yield from queries.load_states(space, [definition.id])
+    return view_of(states[0] if states else TaskState(stored, None, None, 0, None, None, None, None))
+
+
+def save_many(space: Space, definitions: Iterable[Definition]) -> Steps[list[str]]:
+    """Stores tasks, a page in a round trip, after all of them were checked."""
+    checked = [build.stamped(definition) for definition in definitions]
+    for definition in checked:
+        planning.check_schedule(definition)
+    for start in range(0, len(checked), _PAGE):
+        yield from operations.save_all(space, checked[start : start + _PAGE])
+    return [definition.id for definition in checked]
+
+
+def load(space: Space, task: "str | TaskView") -> Steps[TaskView]:
+    """The task as it is now. Raises DoesNotExist."""
+    task_id = task if isinstance(task, str) else task.id
+    states = yield from queries.load_states(space, [task_id])
+    if not states or (isinstance(task, TaskView) and states[0].stored.generation != task.stored.generation):
+        raise DoesNotExist(f"no task has the id {task_id!r}: it was never saved, was deleted, or has ended")
+    return view_of(states[0])
+
+
+def find(space: Space, label: str | None, limit: int | None) -> Steps[list[TaskView]]:
+    """The tasks with this label, or all, at most ``limit``."""
+    found: list[TaskView] = []
+    for p in space.all_partitions():
+        after: str | None = None
+        while True:
+            after, ids = yield from queries.page_by_label(p, after, label)
+            states = yield from queries.load_states(space, ids)
+            found += [view_of(state) for state in states]
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+            if after is None:
+                break
+    return found
+
+
+def delete(space: Space, task: "str | TaskView") -> Steps[bool]:
+    """Deletes a task; False when it was gone already."""
+    try:
+        found = yield from load(space, task)
+    except DoesNotExist:
+        return False
+    return (yield from operations.delete(space, found.stored))
+
+
+def pause(space: Space, task: "str | TaskView", by: str, reason: str) -> Steps[None]:
+    """Holds a task's schedule."""
+    found = yield from load(space, task)
+    texts = check_text("by", by), check_text("reason", reason)
+    yield from operations.pause(space, found.stored, *texts)
+
+
+def resume(space: Space, task: "str | TaskView") -> Steps[None]:
+    """Lets a task's schedule go on."""
+    found = yield from load(space, task)
+    yield from operations.resume(space, found.stored)
+
+
+def trigger(space: Space, task: "str | TaskView", counts: bool) -> Steps[str]:
+    """Admits an extra run."""
+    found = yield from load(space, task)
+    return (yield from operations.trigger(space, found.stored, counts=counts))
+
+
+def history(space: Space, task: "str | TaskView | None", n: int) -> Steps[list[HistoryEntry]]:
+    """The newest lines of the ledger; those of a task are kept after it is gone."""
+    task_id = task.id if isinstance(task, TaskView) else task
+    return (yield from queries.history(space, task_id, n))
+
+
+def upcoming(space: Space, task: "str | TaskView", n: int) -> Steps[list[datetime]]:
+    """The next nominal instants of a task."""
+    found = yield from load(space, task)
+    (now_ms,) = yield [calls.server_time(space)]
+    if found.pause or not found.enabled:
+        return []
+    limit = n if found.iterations_left is None else min(n, found.iterations_left)
+    return [clock.from_ms(ms) for ms in islice(_instants(found.stored.definition, now_ms), max(0, limit))]
+
+
+def _instants(definition: Definition, after_ms: int) -> Iterator[int]:
+    while True:
+        planned = planning.plan(definition, after_ms)
+        for segment in planned.segments:
+            index = 0
+            while segment.count is None or index < segment.count:
+                after_ms = segment.first_ms + index * segment.step_ms
+                yield after_ms
+                index += 1
+        if planned.complete or not planned.segments:
+            return
+
+
+def checked(definitions: Sequence[Definition]) -> Sequence[Definition]:
+    """The definitions, if that is what they are. Raises TypeError."""
+    for definition in definitions:
+        if not isinstance(definition, Definition):
+            raise TypeError(f"expected a Definition, as define() makes it, not {type(definition).__name__}")
+    return definitions
