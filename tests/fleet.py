@@ -52,6 +52,11 @@ async def slow_coroutine(message: Mapping[str, Any]) -> None:
     record(message, "end")
 
 
+async def blocking_coroutine(message: Mapping[str, Any]) -> None:
+    record(message, "start")
+    time.sleep(60)
+
+
 def failing(message: Mapping[str, Any]) -> None:
     record(message, "start")
     raise ValueError("as expected")

@@ -10,7 +10,8 @@ from sisy_redis.definitions import Attempt
 from sisy_redis.errors import SisyError
 from sisy_redis.keys import Partition, Space
 from sisy_redis.transport import AsyncTransport
-from sisy_redis.worker.lease import Lease, LeaseKeeper
+from sisy_redis.worker.keeper import LeaseKeeper
+from sisy_redis.worker.lease import Lease
 
 _MOST_SETTLEMENTS = 100
 _LONGEST_POLL = 10.0

@@ -13,8 +13,9 @@ from sisy_redis.definitions import Attempt
 from sisy_redis.errors import RedisUnavailable, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport
+from sisy_redis.worker.keeper import LeaseKeeper
 from sisy_redis.worker.lane import Lane, open_lane
-from sisy_redis.worker.lease import Lease, LeaseKeeper
+from sisy_redis.worker.lease import Lease
 from sisy_redis.worker.outage import Outage
 from sisy_redis.worker.planner import Planner
 from sisy_redis.worker.pools import Pools

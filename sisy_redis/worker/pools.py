@@ -28,6 +28,9 @@ _CANCEL_GRACE = 1.0
 _KILL_GRACE = 5.0
 _THREAD_PAUSE = 1.0
 
+LONGEST_CUT_S = _KILL_GRACE + 1.0
+"""After a timeout or a cancel, a run has ended for the schedule by then, where the event loop can run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:

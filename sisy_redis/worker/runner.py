@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from sisy_redis import callables, clock, context, models, registry, retry
+from sisy_redis import callables, clock, context, models, registry
 from sisy_redis.calls import Settlement
 from sisy_redis.definitions import Attempt, CallableRef, FuncType, Outcome, Pool
+from sisy_redis.worker.deadlines import Deadlines
 from sisy_redis.worker.lane import Lane
 from sisy_redis.worker.pools import Ended, Pools
+from sisy_redis.worker.settling import settlement_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Runner:
         session: context.Session,
         worker: str,
         imports: tuple[str, ...],
+        deadlines: Deadlines,
         on_settled: Callable[[Lane, Settlement], None],
     ) -> None:
         self._pools = pools
@@ -44,6 +47,7 @@ class Runner:
         self._session = session
         self._worker = worker
         self._imports = imports
+        self._deadlines = deadlines
         self._on_settled = on_settled
         self._resolved: dict[CallableRef, Resolved] = {}
         self.refused: dict[str, str] = {}
@@ -60,9 +64,11 @@ class Runner:
         message = self._message(attempt, now_ms)
 
         def on_end(_key: str, ended: Ended) -> None:
-            self._on_settled(lane, self._settlement(attempt, ended))
+            self._deadlines.end(attempt.run_id, attempt.token)
+            self._on_settled(lane, settlement_of(attempt, ended))
             self._call_back(ref.path, ended, message)
 
+        self._deadlines.begin(lane.lease, attempt)
         if definition.pool is Pool.PROCESS:
             request = self._request(attempt, message)
             self._pools.start_process(attempt.run_id, request, timeout_ms=definition.timeout_ms, on_end=on_end)
@@ -144,25 +150,6 @@ class Runner:
             "task": {"id": definition.id, "label": definition.label, "userdata": definition.userdata},
             "message": details,
         }
-
-    def _settlement(self, attempt: Attempt, ended: Ended) -> Settlement:
-        action, delay_ms = str(ended.outcome), 0
-        if ended.outcome in (Outcome.FAILED, Outcome.TIMEOUT):
-            policy = attempt.stored.definition.retry
-            failures = max(1, attempt.number - attempt.losses)
-            delay = retry.delay_ms(policy, failures, attempt.run_id) if policy else None
-            if delay is not None:
-                action, delay_ms = "retry", delay
-        return Settlement(
-            attempt.run_id,
-            attempt.token,
-            action,
-            attempt.queue,
-            delay_ms,
-            ended.started_ms,
-            int(ended.seconds * 1000),
-            ended.error or ("timeout" if ended.outcome is Outcome.TIMEOUT else ""),
-        )
 
     def _call_back(self, path: str, ended: Ended, message: dict[str, Any]) -> None:
         entry = registry.registered().get(path)

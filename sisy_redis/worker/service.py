@@ -14,7 +14,8 @@ from sisy_redis import __version__, callables, context, embedded, operations, re
 from sisy_redis.errors import RedisUnavailable, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport, Transport, partitions_of
-from sisy_redis.worker.lease import LeaseKeeper
+from sisy_redis.worker.deadlines import Deadlines
+from sisy_redis.worker.keeper import LeaseKeeper
 from sisy_redis.worker.logs import mask_password
 from sisy_redis.worker.loop import Loop
 from sisy_redis.worker.options import WorkerOptions
@@ -136,7 +137,10 @@ def _assemble(
     pools: Pools,
 ) -> tuple[Loop, LeaseKeeper]:
     name = f"{socket.gethostname()}:{os.getpid()}".replace(" ", "-")
-    keeper = LeaseKeeper(lease_transport, space, options.lease, lambda lease: loop.on_lost(lease))
+    deadlines = Deadlines()
+    keeper = LeaseKeeper(
+        lease_transport, space, options.lease, name, deadlines, on_lost=lambda lease: loop.on_lost(lease)
+    )
     loop = Loop(
         transport,
         keeper,
@@ -149,7 +153,7 @@ def _assemble(
     )
     session = context.Session(space, Transport(place.url))
     allow = callables.AllowList(set(registry.registered()), options.allow)
-    loop.runner = Runner(pools, allow, session, name, options.imports, loop.on_settled)
+    loop.runner = Runner(pools, allow, session, name, options.imports, deadlines, loop.on_settled)
     return loop, keeper
 
 

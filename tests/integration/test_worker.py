@@ -175,6 +175,22 @@ def test_a_timeout_ends_a_coroutine_and_a_thread_for_the_schedule(producer: Prod
     assert not producer.rows("late-coroutine", "end")
 
 
+def test_a_coroutine_that_blocks_its_worker_is_ended_at_its_timeout_all_the_same(
+    producer: Producer, start: Start
+) -> None:
+    producer.save(
+        producer.definition(
+            "blocks", "blocking_coroutine", schedule="@every 2", overlap=Overlap.SKIP, timeout_ms=500, iterations=2
+        )
+    )
+    workers = [start("--lease", "2"), start("--lease", "2")]
+    (first,) = poll(lambda: producer.rows("blocks"))
+    entries = poll(lambda: [h for h in producer.history("blocks") if h.what == "timeout"], 30)
+    assert entries[0].run_id == first["run"] and "blocked the worker's event loop" in entries[0].error
+    second = poll(lambda: producer.rows("blocks")[1:], 30, "the schedule goes on in the other worker")[0]
+    assert second["pid"] != first["pid"] and {first["pid"], second["pid"]} == {w.pid for w in workers}
+
+
 def test_a_process_run_is_killed_at_its_timeout(producer: Producer, start: Start) -> None:
     producer.save(
         producer.definition("endless", "forever", schedule="@once", timeout_ms=2500, pool=Pool.PROCESS),

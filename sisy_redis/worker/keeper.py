@@ -1,0 +1,111 @@
+"""Keeps this process's leases: a thread of its own renews them, so that a busy event loop loses nothing, reaps the dead, and
+ends what outlived its timeout.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from sisy_redis import calls, clock
+from sisy_redis.errors import SisyError
+from sisy_redis.keys import Partition, Space
+from sisy_redis.transport import Transport
+from sisy_redis.worker.deadlines import Deadlines
+from sisy_redis.worker.lease import Lease
+
+log = logging.getLogger(__name__)
+
+MAX_REDELIVERIES = 3
+
+
+class LeaseKeeper(threading.Thread):
+    """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        space: Space,
+        lease_s: float,
+        name: str,
+        deadlines: Deadlines,
+        on_lost: Callable[[Lease], None],
+    ) -> None:
+        super().__init__(name="sisy-lease", daemon=True)
+        self._transport, self._space = transport, space
+        self._lease_s, self._name = lease_s, name
+        self._deadlines = deadlines
+        self._on_lost = on_lost
+        self._leases: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def keep(self, lease: Lease) -> None:
+        """Starts to renew a lease."""
+        with self._lock:
+            self._leases[lease.boot] = lease
+
+    def forget(self, lease: Lease) -> None:
+        """Never renews this lease again."""
+        with self._lock:
+            self._leases.pop(lease.boot, None)
+
+    def stop(self) -> None:
+        """Ends the thread; leases are left as they are."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._lease_s / 3):
+            with self._lock:
+                leases = list(self._leases.values())
+            for lease in leases:
+                self._renew(lease)
+            self._end_overdue()
+
+    def _renew(self, lease: Lease) -> None:
+        asked_at = clock.boottime()
+        if not lease.is_trusted:
+            self._lose(lease)
+            return
+        try:
+            (answer,) = self._transport.execute([calls.renew(lease.partition, lease.boot)])
+        except SisyError as error:
+            log.debug("lease %s could not be renewed: %s", lease.boot, error)
+            return
+        if answer.is_refused:
+            lease.is_refused = True
+            self._lose(lease)
+            return
+        lease.renewed(asked_at)
+        for expired in answer.expired:
+            self._reap(lease.partition, expired)
+
+    def _lose(self, lease: Lease) -> None:
+        self.forget(lease)
+        self._on_lost(lease)
+
+    def _reap(self, partition: Partition, expired: calls.Expired) -> None:
+        try:
+            left = 1
+            while left:
+                (answer,) = self._transport.execute([calls.reap(partition, expired, MAX_REDELIVERIES)])
+                status, taken, left = answer
+                if status != "reaped" or not taken:
+                    return
+                log.warning("worker %s is dead: %d of its attempts were taken back", expired.name, taken)
+                self._transport.execute([calls.wake(self._space, 1)])
+        except SisyError as error:
+            log.debug("worker %s could not be reaped: %s", expired.name, error)
+
+    def _end_overdue(self) -> None:
+        for overdue in self._deadlines.overdue():
+            lease, settlement = overdue.lease, overdue.settlement
+            try:
+                if lease.is_trusted:
+                    call = calls.settle(lease.partition, lease.boot, self._name, [settlement])
+                    ((is_settled,),) = self._transport.execute([call])
+                    if is_settled:
+                        log.warning("run %s is ended: %s", settlement.run_id, settlement.text)
+                self._deadlines.end(settlement.run_id, settlement.token)
+            except SisyError as error:
+                log.debug("run %s could not be ended: %s", settlement.run_id, error)
