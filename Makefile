@@ -10,12 +10,15 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find sisy_redis lua -not -path '*__pycache__*') pyproject.toml README.md LICENSE
 CODE := $(wildcard sisy_redis tests examples benchmarks)
 
-.PHONY: demo test lint types layers suite clean
+.PHONY: demo test bench lint types layers suite clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/python -m sisy_redis demo
 
 test: lint types layers suite
+
+bench: $(VENV)/.runtime
+	$(VENV)/bin/python -m benchmarks
 
 lint: $(VENV)/.tools
 	$(VENV)/bin/ruff check --no-cache $(CODE)

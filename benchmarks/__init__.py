@@ -1,0 +1,1 @@
+"""What the machine it runs on makes of one Redis and one worker process: ``python -m benchmarks``."""
