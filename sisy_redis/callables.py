@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sisy_redis.definitions import CallableRef, FuncType
-from sisy_redis.errors import CallableError, SisyError
+from sisy_redis.errors import CallableError, SettingsError, SisyError
 
 __all__ = [
     "AllowList",
@@ -83,10 +83,19 @@ def path_of(the_callable: object) -> str:
     return _importable(f"{module}.{name}")
 
 
-def set_up_django() -> None:
-    """Loads the Django project that ``DJANGO_SETTINGS_MODULE`` names, where one is named and not loaded yet."""
-    if os.environ.get("DJANGO_SETTINGS_MODULE"):
-        importlib.import_module("django").setup()
+def set_up_project() -> None:
+    """Makes the project one stands in importable, and loads the Django project that ``DJANGO_SETTINGS_MODULE`` names.
+
+    Before any setting is read: Django's settings may name the server. Raises SettingsError when it cannot be loaded.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if module:
+        try:
+            importlib.import_module("django").setup()
+        except Exception as error:  # an import runs a user's code: the edge
+            raise SettingsError(f"DJANGO_SETTINGS_MODULE names {module!r}, which cannot be loaded: {error}") from error
 
 
 def resolve(ref: CallableRef) -> Callable[..., Any]:

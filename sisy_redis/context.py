@@ -23,13 +23,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The run that is going on in this thread or coroutine, and how its worker reaches Redis."""
+    """The run that is going on in this thread or coroutine, and how its worker reaches Redis.
+
+    ``session`` None: as the settings say.
+    """
 
     run_id: str
     token: int
     boot: str
     task_id: str
-    session: Session
+    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def session() -> Session:
     Raises SettingsError, EmbeddedUnavailable or RedisUnavailable.
     """
     run = current_run.get()
-    if run is not None:
+    if run is not None and run.session is not None:
         return run.session
     now = settings.current()
     key = (now.redis_url, now.namespace, now.partitions)

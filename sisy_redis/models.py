@@ -47,7 +47,7 @@ class Task:
     """
 
     __slots__ = (
-        "_id", "_min_gap_ms", "_ref", "_schedule", "_state", "_stored", "_userdata", "allow_overlap", "catchup_window",
+        "_id", "_min_gap_ms", "_ref", "_run", "_schedule", "_state", "_stored", "_userdata", "allow_overlap", "catchup_window",
         "dst", "enabled", "end_running", "iterations", "jitter", "label", "max_catchup", "misfire", "misfire_grace",
         "pool", "queue", "retry", "start_running", "timeout", "tz", "wait_for_schedule",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Task:
     _id: str
     _min_gap_ms: int
     _ref: CallableRef | None
+    _run: context.RunContext | None
     _schedule: str
     _state: TaskState | None
     _stored: Stored | None
@@ -108,6 +109,11 @@ class Task:
         _blank(task)
         task._load(stored, state)
         return task
+
+    def for_run(self, run: context.RunContext | None) -> "Task":
+        """This task, whose saves are refused with StaleToken once ``run`` lost its lease or ended; None: no longer."""
+        self._run = run
+        return self
 
     @classmethod
     def run_iterations(
@@ -291,7 +297,7 @@ class Task:
         gone; ConflictError when another changed the same field; StaleToken from a run of this task that lost its lease.
         """
         definition = self._definition()
-        run, session = context.current_run.get(), context.session()
+        run, session = self._run or context.current_run.get(), context.session()
         if self._stored is None:
             (stored,) = session.transport.run(operations.save_all(session.space, [definition]))
         else:
@@ -363,7 +369,7 @@ class Task:
         self.label, self._schedule = definition.label, definition.schedule
         self._id, self._ref, self._min_gap_ms = definition.id, definition.callable, definition.min_gap_ms
         fresh = copy.deepcopy(dict(definition.userdata))
-        if self._userdata != fresh:
+        if repr(self._userdata) != repr(fresh):
             # The same object as before: whoever holds it sees what is stored.
             self._userdata.clear()
             self._userdata.update(fresh)
@@ -400,7 +406,7 @@ def taskinfo_with_label(label: str) -> dict[str, Any]:
 
 
 def _blank(task: Task) -> None:
-    task._id, task._ref, task._min_gap_ms = operations.new_id(), None, 0
+    task._id, task._ref, task._run, task._min_gap_ms = operations.new_id(), None, None, 0
     task._userdata, task._stored, task._state = {}, None, None
 
 

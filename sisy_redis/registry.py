@@ -12,12 +12,13 @@ from sisy_redis.definitions import Definition
 from sisy_redis.errors import TaskError
 
 __all__ = [
+    "Declared",
     "Hook",
-    "Registered",
     "add_worker_start_hook",
     "add_worker_stop_hook",
     "clear",
     "declare",
+    "declared",
     "definitions",
     "registered",
     "worker_start_hooks",
@@ -28,46 +29,47 @@ Hook = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
-    """A callable a worker may call, and what is called, with its message, when a run of it ended."""
+class Declared:
+    """A task that was declared on a callable, and what is called, with its message, when a run of it ended."""
 
-    callable: Callable[..., Any]
+    path: str
+    make: Callable[[], Definition]
     on_success: Hook | None = None
     on_failure: Hook | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    path: str
-    make: Callable[[], Definition]
-
-
-_registered: dict[str, Registered] = {}
-_declared: dict[str, _Declared] = {}
+_registered: dict[str, Callable[..., Any]] = {}
+_declared: dict[str, Declared] = {}
 _start_hooks: dict[str, Hook] = {}
 _stop_hooks: dict[str, Hook] = {}
 
 
-def declare(path: str, entry: Registered, task_id: str, make: Callable[[], Definition]) -> None:
-    """Registers a callable under its dotted path and a task with this id; a reloaded module replaces its own.
+def declare(the_callable: Callable[..., Any], task_id: str, task: Declared) -> None:
+    """Registers a callable under its dotted path, and a task with this id; a reloaded module replaces its own.
 
     Raises TaskError when another callable declared a task with this id.
     """
-    known = _declared.get(task_id)
+    path, known = task.path, _declared.get(task_id)
     if known is not None and known.path != path:
         raise TaskError(f"{known.path} and {path} both declare a task with the id {task_id!r}; give one of them id=")
-    _registered[path] = entry
-    _declared[task_id] = _Declared(path, make)
+    _registered[path] = the_callable
+    _declared[task_id] = task
 
 
-def registered() -> Mapping[str, Registered]:
+def registered() -> Mapping[str, Callable[..., Any]]:
     """Every registered callable by its dotted path."""
     return dict(_registered)
 
 
+def declared(task_id: str, path: str) -> Declared | None:
+    """What was declared as the task with this id on this callable."""
+    found = _declared.get(task_id)
+    return found if found is not None and found.path == path else None
+
+
 def definitions() -> tuple[Definition, ...]:
     """The declared tasks, checked now. Raises TaskError for the first that cannot be."""
-    return tuple(declared.make() for declared in _declared.values())
+    return tuple(task.make() for task in _declared.values())
 
 
 def add_worker_start_hook(hook: Hook) -> None:

@@ -55,8 +55,8 @@ def _declare(fields: DefineFields, on_success: Hook | None, on_failure: Hook | N
         path = f"{func.__module__}.{func.__name__}"
         unseen = CallableRef(path=path, module_name=func.__module__, func_name=func.__name__)
         task_id = build.build_described(unseen, fields).id
-        entry = registry.Registered(func, on_success, on_failure)
-        registry.declare(path, entry, task_id, lambda: build.build(func, fields))
+        task = registry.Declared(path, lambda: build.build(func, fields), on_success, on_failure)
+        registry.declare(func, task_id, task)
         return func
 
     return decorate
@@ -150,7 +150,9 @@ class Scheduler:
         """Declares a function or coroutine as a task, with what ``define`` takes; it stays as callable as before.
 
         A worker that imports the module (``--import``) saves the task and may call the function. ``on_success`` and
-        ``on_failure`` are called in that worker with the message of a run that ended. Raises what ``define`` raises.
+        ``on_failure`` (failed or timed out, with no retry left) are called in the worker that ended a run of this task,
+        with the run's message, once Redis knows of its end. A run that ends without its worker (lost, or given up
+        while its worker was blocked) calls neither. Raises what ``define`` raises.
         """
         return _declare(fields, on_success, on_failure)
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from sisy_redis import callables
 from sisy_redis.cli import arguments, commands
 from sisy_redis.embedded import EmbeddedUnavailable
 from sisy_redis.errors import DoesNotExist, RedisUnavailable, SettingsError, SisyError, TaskError
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: Sequence[str]) -> int:
     chosen = arguments.parser(given).parse_args(given)
     try:
+        if chosen.command != "demo":
+            callables.set_up_project()
         code = commands.run(chosen)
         sys.stdout.flush()
         return code

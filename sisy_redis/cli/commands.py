@@ -3,8 +3,6 @@
 import argparse
 import getpass
 import json
-import os
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,9 +19,6 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _add(chosen: argparse.Namespace) -> int:
-    # The callable is most likely in the project one stands in, as for ``python -m``.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     fields = _fields(chosen)
     with scheduler(chosen) as opened:
         view = opened.save(chosen.callable, **fields)

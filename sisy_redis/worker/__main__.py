@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from sisy_redis import callables, settings
+from sisy_redis.errors import SettingsError
 from sisy_redis.worker import logs, options, service, supervisor
 
 
@@ -12,6 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = options.parse(arguments, os.environ)
     logs.configure(chosen.log_level, chosen.log_format)
+    try:
+        callables.set_up_project()
+        options.check_server(chosen, settings.current().redis_url, os.environ)
+    except SettingsError as error:
+        print(f"sisy-redis: {error}", file=sys.stderr)
+        return 1
     if chosen.processes > 1:
         return supervisor.run(
             chosen.processes, [sys.executable, "-m", "sisy_redis.worker", *arguments, "--processes", "1"]

@@ -1,9 +1,7 @@
 """The child of ``pool="process"``: reads one JSON request, runs it, writes one JSON answer, ends."""
 
-import asyncio
 import ctypes
 import importlib
-import inspect
 import json
 import os
 import signal
@@ -13,9 +11,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sisy_redis import callables
+from sisy_redis import callables, context, settings
 from sisy_redis.definitions import FuncType
-from sisy_redis.worker.pools import describe_error
+from sisy_redis.worker.pools import awaited, describe_error
 
 _PR_SET_PDEATHSIG = 1
 
@@ -43,7 +41,9 @@ def _message(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(request: dict[str, Any]) -> str:
-    callables.set_up_django()
+    settings.configure(**request["settings"])
+    context.current_run.set(context.RunContext(**request["run"]))
+    callables.set_up_project()
     for module in request["imports"]:
         importlib.import_module(module)
     ref = callables.ref_from_funcinfo(request["funcinfo"])
@@ -52,9 +52,7 @@ def _run(request: dict[str, Any]) -> str:
         func = callables.bind_instance(ref, func)
     arguments = {"message": _message(request)} if ref.takes_message else request["task"]["userdata"]
     try:
-        result = func(**arguments)
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
+        awaited(func(**arguments))
     except BaseException as error:  # noqa: BLE001 - a user's callable: the edge
         return describe_error(error)
     return ""

@@ -1,7 +1,9 @@
 """What a worker knows of one partition: its boot there, the claim it last sent, and when to ask again."""
 
 import asyncio
+import logging
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sisy_redis import calls, clock, operations
@@ -13,8 +15,19 @@ from sisy_redis.transport import AsyncTransport
 from sisy_redis.worker.keeper import LeaseKeeper
 from sisy_redis.worker.lease import Lease
 
+log = logging.getLogger(__name__)
+
 _MOST_SETTLEMENTS = 100
 _LONGEST_POLL = 10.0
+
+
+@dataclass(slots=True)
+class Ending:
+    """A settlement to send, and what to do once Redis accepted it."""
+
+    settlement: Settlement
+    then: Callable[[], None] | None = None
+    sends: int = 0
 
 
 @dataclass
@@ -26,7 +39,7 @@ class Lane:
     seq: int = 0
     ask_at: float = 0.0
     held: dict[str, Attempt] = field(default_factory=dict)
-    settlements: list[Settlement] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     claim: Call[Claimed] | None = None
     idle_since: float | None = None
 
@@ -36,13 +49,20 @@ class Lane:
             self.claim = calls.claim(self.partition, self.lease.boot, self.seq + 1, slots, queues, refused)
         return self.claim
 
-    def take_settlements(self) -> list[Settlement]:
+    def take_endings(self) -> list[Ending]:
         """What waits to be settled, at most one script's worth."""
-        return self.settlements[:_MOST_SETTLEMENTS]
+        return self.endings[:_MOST_SETTLEMENTS]
 
-    def settled(self, count: int) -> None:
-        """The first ``count`` settlements were answered."""
-        del self.settlements[:count]
+    def settled(self, answers: Sequence[bool]) -> None:
+        """The oldest endings were answered: whether each was accepted."""
+        answered, self.endings = self.endings[: len(answers)], self.endings[len(answers) :]
+        for ending, is_accepted in zip(answered, answers, strict=True):
+            # One whose first reply was lost is stale when it is repeated, though it was accepted.
+            if is_accepted or (ending.sends > 1 and self.lease.is_trusted):
+                if ending.then is not None:
+                    ending.then()
+            else:
+                log.info("run %s was ended already, or belongs to another worker now", ending.settlement.run_id)
 
     def claimed(self, answer: Claimed) -> None:
         """The claim was answered: decides when to ask again."""

@@ -14,7 +14,7 @@ from sisy_redis.errors import RedisUnavailable, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport
 from sisy_redis.worker.keeper import LeaseKeeper
-from sisy_redis.worker.lane import Lane, open_lane
+from sisy_redis.worker.lane import Ending, Lane, open_lane
 from sisy_redis.worker.lease import Lease
 from sisy_redis.worker.outage import Outage
 from sisy_redis.worker.planner import Planner
@@ -58,10 +58,11 @@ class Loop:
 
     # --- what others tell the loop -------------------------------------------------------------------------------
 
-    def on_settled(self, lane: Lane, settlement: Settlement) -> None:
+    def on_settled(self, lane: Lane, ending: Ending) -> None:
         """An attempt ended; unless its lane was abandoned, its settlement is sent with the next tick."""
+        settlement = ending.settlement
         if lane.held.pop(settlement.run_id, None) is not None:
-            lane.settlements.append(settlement)
+            lane.endings.append(ending)
             if self._is_burst:
                 lane.ask_now()
             elif settlement.action == "retry":
@@ -112,12 +113,12 @@ class Loop:
             self._something.clear()
             try:
                 for lane in self._lanes:
-                    while lane.settlements:
+                    while lane.endings:
                         await self._settle(lane)
             except SisyError as error:
                 log.warning("could not settle while draining: %s", error)
                 self._something.clear()
-            if not any(lane.held or lane.settlements for lane in self._lanes):
+            if not any(lane.held or lane.endings for lane in self._lanes):
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._something.wait(), min(1.0, max(0.01, deadline - clock.monotonic())))
@@ -167,7 +168,7 @@ class Loop:
             log.warning("lost the lease of %d attempts: they are cancelled and left to other workers", len(lane.held))
         runs = list(lane.held)
         lane.held.clear()
-        lane.settlements.clear()
+        lane.endings.clear()
         for run_id in runs:
             self._pools.cancel(run_id)
 
@@ -185,7 +186,7 @@ class Loop:
                 self.on_lost(lane.lease)
                 is_done = False
                 continue
-            batch = lane.take_settlements()
+            batch = lane.take_endings()
             wants = lane.claim is not None or (self._free > 0 and lane.ask_at <= clock.monotonic())
             if not batch and not wants:
                 is_done = False
@@ -197,33 +198,30 @@ class Loop:
     def _is_idle(self, lane: Lane, answer: Claimed | None) -> bool:
         if answer is None or answer.status != "ok" or answer.has_backlog or answer.attempts or answer.replans:
             return False
-        return not lane.held and not lane.settlements and not self._side_work
+        return not lane.held and not lane.endings and not self._side_work
 
-    async def _exchange(self, lane: Lane, batch: list[Settlement], wants: bool) -> Claimed | None:
-        p, boot = lane.partition, lane.lease.boot
+    async def _exchange(self, lane: Lane, batch: list[Ending], wants: bool) -> Claimed | None:
         sent: list[calls.Call[Any]] = []
         if batch:
-            sent.append(calls.settle(p, boot, self._name, batch))
+            sent.append(self._settle_call(lane, batch))
         if wants:
             slots = min(_LARGEST_CLAIM, max(1, self._free))
             sent.append(lane.next_claim(slots, self._queues, list(self.runner.refused)))
         answers = await self._transport.execute(sent)
         self._outage.reached()
         if batch:
-            self._note_stale(batch, answers[0])
-            lane.settled(len(batch))
+            lane.settled(answers[0])
         return await self._claimed(lane, answers[-1]) if wants else None
 
     async def _settle(self, lane: Lane) -> None:
-        batch = lane.take_settlements()
-        (answer,) = await self._transport.execute([calls.settle(lane.partition, lane.lease.boot, self._name, batch)])
-        self._note_stale(batch, answer)
-        lane.settled(len(batch))
+        (answer,) = await self._transport.execute([self._settle_call(lane, lane.take_endings())])
+        lane.settled(answer)
 
-    def _note_stale(self, batch: list[Settlement], answers: list[bool]) -> None:
-        for settlement, is_settled in zip(batch, answers, strict=True):
-            if not is_settled:
-                log.info("run %s was settled already, or belongs to another worker now", settlement.run_id)
+    def _settle_call(self, lane: Lane, batch: list[Ending]) -> calls.Call[list[bool]]:
+        call = calls.settle(lane.partition, lane.lease.boot, self._name, [ending.settlement for ending in batch])
+        for ending in batch:
+            ending.sends += 1
+        return call
 
     async def _claimed(self, lane: Lane, answer: Claimed) -> Claimed:
         if answer.status != "ok":
@@ -235,7 +233,7 @@ class Loop:
         lane.claimed(answer)
         for run_id, token, queue in answer.unreadable:
             reason = "- its record cannot be read by this release"
-            lane.settlements.append(Settlement(run_id, token, "unroutable", queue, text=reason))
+            lane.endings.append(Ending(Settlement(run_id, token, "unroutable", queue, text=reason)))
         if answer.watch == 2:
             await self._transport.execute([calls.wake(self._space, 1)])
         if answer.replans or answer.lows:
@@ -253,8 +251,7 @@ class Loop:
             (is_ours,) = await self._transport.execute([call])
         except SisyError as error:
             log.warning("run %s is given back: %s", attempt.run_id, error)
-            release = Settlement(attempt.run_id, attempt.token, "release", attempt.queue)
-            self.on_settled(lane, release)
+            self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "release", attempt.queue)))
             return
         if is_ours and lane.lease.is_trusted:
             await self.runner.begin(lane, attempt, now_ms)
@@ -280,7 +277,7 @@ class Loop:
         else:
             self._has_room.clear()
             due = 60.0
-        if any(lane.settlements for lane in self._lanes) or due <= 0:
+        if any(lane.endings for lane in self._lanes) or due <= 0:
             await asyncio.sleep(0)
             return
         with suppress(TimeoutError):

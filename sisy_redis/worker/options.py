@@ -89,12 +89,15 @@ def parse(argv: Sequence[str], env: Mapping[str, str]) -> WorkerOptions:
     for name in ("imports", "allow"):
         if name in values:
             values[name] = tuple(values[name])
-    options = WorkerOptions(**values)
-    if env.get("KUBERNETES_SERVICE_HOST") and not options.redis_url and not options.embedded:
-        p.error(
+    return WorkerOptions(**values)
+
+
+def check_server(options: WorkerOptions, configured_url: str | None, env: Mapping[str, str]) -> None:
+    """Exits with 2 where a server would be embedded in a pod without having been asked for."""
+    if env.get("KUBERNETES_SERVICE_HOST") and not options.redis_url and not configured_url and not options.embedded:
+        parser().error(
             "this is Kubernetes and no Redis was named: give --redis-url (SISY_REDIS_URL), or --embedded if you mean it"
         )
-    return options
 
 
 def _given(chosen: dict[str, Any]) -> dict[str, Any]:

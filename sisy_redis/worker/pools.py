@@ -6,6 +6,7 @@ physically go on as a zombie, in its thread or as a coroutine that ignores its c
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
 import traceback
@@ -84,6 +85,11 @@ def describe_error(error: BaseException) -> str:
         return raw.decode()
     mark = "…"
     return mark + raw[len(mark.encode()) - _LONGEST_ERROR :].decode("utf-8", "ignore")
+
+
+def awaited(result: Any) -> Any:
+    """What a function returned, waited for where it is a coroutine: a wrapper around one looks like a plain function."""
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def _failure(error: BaseException) -> _Failure:

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -12,8 +12,8 @@ from sisy_redis import callables, clock, context, models, registry
 from sisy_redis.calls import Settlement
 from sisy_redis.definitions import Attempt, CallableRef, FuncType, Outcome, Pool
 from sisy_redis.worker.deadlines import Deadlines
-from sisy_redis.worker.lane import Lane
-from sisy_redis.worker.pools import Ended, Pools
+from sisy_redis.worker.lane import Ending, Lane
+from sisy_redis.worker.pools import Ended, Pools, awaited
 from sisy_redis.worker.settling import settlement_of
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Runner:
         worker: str,
         imports: tuple[str, ...],
         deadlines: Deadlines,
-        on_settled: Callable[[Lane, Settlement], None],
+        on_settled: Callable[[Lane, Ending], None],
     ) -> None:
         self._pools = pools
         self._allow = allow
@@ -50,6 +50,7 @@ class Runner:
         self._deadlines = deadlines
         self._on_settled = on_settled
         self._resolved: dict[CallableRef, Resolved] = {}
+        self._callbacks: set[asyncio.Task[None]] = set()
         self.refused: dict[str, str] = {}
 
     async def begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
@@ -58,24 +59,26 @@ class Runner:
         resolved = self._resolved.get(replace(ref, model_pk=None)) or await self._resolve(ref)
         if resolved is None:
             reason = f"{ref.path} {self.refused[ref.path]}"
-            self._on_settled(lane, Settlement(attempt.run_id, attempt.token, "unroutable", attempt.queue, text=reason))
+            refused = Settlement(attempt.run_id, attempt.token, "unroutable", attempt.queue, text=reason)
+            self._on_settled(lane, Ending(refused))
             return
         definition = attempt.stored.definition
-        message = self._message(attempt, now_ms)
+        run = self._run_context(lane, attempt)
+        message = self._message(attempt, run, now_ms)
 
         def on_end(_key: str, ended: Ended) -> None:
             self._deadlines.end(attempt.run_id, attempt.token)
-            self._on_settled(lane, settlement_of(attempt, ended))
-            self._call_back(ref.path, ended, message)
+            settlement = settlement_of(attempt, ended)
+            self._on_settled(lane, Ending(settlement, self._callback(attempt, settlement, message)))
 
         self._deadlines.begin(lane.lease, attempt)
         if definition.pool is Pool.PROCESS:
-            request = self._request(attempt, message)
+            request = self._request(attempt, run, message)
             self._pools.start_process(attempt.run_id, request, timeout_ms=definition.timeout_ms, on_end=on_end)
             return
         self._pools.start(
             attempt.run_id,
-            self._bound(lane, attempt, resolved, message),
+            self._bound(attempt, resolved, run, message),
             is_coroutine=resolved.is_coroutine,
             timeout_ms=definition.timeout_ms,
             on_end=on_end,
@@ -99,7 +102,16 @@ class Runner:
         self.refused[ref.path] = " ".join(reason.split())
         return None
 
-    def _message(self, attempt: Attempt, now_ms: int) -> dict[str, Any]:
+    def _run_context(self, lane: Lane, attempt: Attempt) -> context.RunContext:
+        return context.RunContext(
+            run_id=attempt.run_id,
+            token=attempt.token,
+            boot=lane.lease.boot,
+            task_id=attempt.stored.definition.id,
+            session=self._session,
+        )
+
+    def _message(self, attempt: Attempt, run: context.RunContext, now_ms: int) -> dict[str, Any]:
         details = MappingProxyType(
             {
                 "run_id": attempt.run_id,
@@ -111,18 +123,13 @@ class Runner:
                 "worker": self._worker,
             }
         )
-        task = models.Task.from_stored(attempt.stored)
+        task = models.Task.from_stored(attempt.stored).for_run(run)
         return {"task": task, "message": details, "channel_message": details}
 
-    def _bound(self, lane: Lane, attempt: Attempt, resolved: Resolved, message: dict[str, Any]) -> Callable[[], Any]:
+    def _bound(
+        self, attempt: Attempt, resolved: Resolved, run: context.RunContext, message: dict[str, Any]
+    ) -> Callable[[], Any]:
         ref = attempt.stored.definition.callable
-        run = context.RunContext(
-            run_id=attempt.run_id,
-            token=attempt.token,
-            boot=lane.lease.boot,
-            task_id=attempt.stored.definition.id,
-            session=self._session,
-        )
         arguments = {"message": message} if ref.takes_message else dict(attempt.stored.definition.userdata)
 
         is_method = ref.func_type is FuncType.INSTANCEMETHOD
@@ -135,11 +142,11 @@ class Runner:
         def call() -> Any:
             context.current_run.set(run)
             func = callables.bind_instance(ref, resolved.func) if is_method else resolved.func
-            return func(**arguments)
+            return awaited(func(**arguments))
 
         return call_coroutine if resolved.is_coroutine else call
 
-    def _request(self, attempt: Attempt, message: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, attempt: Attempt, run: context.RunContext, message: dict[str, Any]) -> dict[str, Any]:
         definition = attempt.stored.definition
         details = dict(message["message"])
         for name in ("nominal", "previous"):
@@ -149,24 +156,38 @@ class Runner:
             "imports": list(self._imports),
             "task": {"id": definition.id, "label": definition.label, "userdata": definition.userdata},
             "message": details,
+            "settings": {
+                "redis_url": self._session.transport.url,
+                "namespace": self._session.space.namespace,
+                "partitions": self._session.space.partitions,
+            },
+            "run": {"run_id": run.run_id, "token": run.token, "boot": run.boot, "task_id": run.task_id},
         }
 
-    def _call_back(self, path: str, ended: Ended, message: dict[str, Any]) -> None:
-        entry = registry.registered().get(path)
-        if entry is None or ended.outcome is Outcome.CANCELLED:
+    def _callback(self, attempt: Attempt, settlement: Settlement, message: dict[str, Any]) -> Callable[[], None] | None:
+        """What is to be called once Redis knows that the run has ended; None for nothing."""
+        definition = attempt.stored.definition
+        declared = registry.declared(definition.id, definition.callable.path)
+        if declared is None or settlement.action not in (Outcome.OK, Outcome.FAILED, Outcome.TIMEOUT):
+            return None
+        hook = declared.on_success if settlement.action == Outcome.OK else declared.on_failure
+        return None if hook is None else lambda: self._call_back(hook, message)
+
+    def _call_back(self, hook: Callable[..., Any], message: dict[str, Any]) -> None:
+        message["task"].for_run(None)
+        task = asyncio.get_running_loop().create_task(call_hook(hook, message))
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
+
+    async def finish_callbacks(self, timeout_s: float) -> None:
+        """Waits for the callbacks that are going on; those that take longer are cancelled."""
+        if not self._callbacks:
             return
-        callback = entry.on_success if ended.outcome is Outcome.OK else entry.on_failure
-        if callback is not None:
-            _in_background(call_hook(callback, message))
-
-
-_background: set[asyncio.Task[None]] = set()
-
-
-def _in_background(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.get_running_loop().create_task(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
+        _, late = await asyncio.wait(set(self._callbacks), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("%d callbacks did not end in time and were cancelled", len(late))
 
 
 async def call_hook(hook: Callable[..., Any], *arguments: Any) -> None:

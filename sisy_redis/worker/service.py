@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from sisy_redis import __version__, callables, context, embedded, operations, registry, settings
+from sisy_redis import __version__, callables, clock, context, embedded, operations, registry, settings
 from sisy_redis.errors import RedisUnavailable, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport, Transport, partitions_of
@@ -24,6 +24,8 @@ from sisy_redis.worker.runner import Runner, call_hook
 
 log = logging.getLogger(__name__)
 
+_CALLBACK_GRACE = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -35,14 +37,11 @@ class Place:
 
 def run(options: WorkerOptions) -> int:
     """Works until a signal, or until nothing is due in a burst; returns the exit code."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     with ExitStack() as stack:
         try:
             place = _find_server(options, stack)
             options = replace(options, namespace=options.namespace or settings.current().namespace)
             settings.configure(redis_url=place.url, namespace=options.namespace or "sisy")
-            callables.set_up_django()
             for module in options.imports:
                 importlib.import_module(module)
         except SisyError as error:
@@ -116,7 +115,9 @@ async def _serve(options: WorkerOptions, place: Place) -> int:
     keeper.start()
     try:
         await loop.serve(burst=options.burst)
+        drained_by = clock.monotonic() + options.drain_timeout
         await loop.drain(options.drain_timeout)
+        await loop.runner.finish_callbacks(max(_CALLBACK_GRACE, drained_by - clock.monotonic()))
     finally:
         keeper.stop()
         pools.close()

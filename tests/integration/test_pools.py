@@ -45,6 +45,12 @@ def adds(journal, text):
     with open(journal, "a") as f:
         f.write(text)
 
+def settings(message):
+    from sisy_redis import context, settings
+    now, run = settings.current(), context.current_run.get()
+    with open(message["task"]["userdata"]["journal"], "a") as f:
+        f.write(f"{now.redis_url} {now.namespace} {now.partitions} {run.run_id} {run.token} {run.boot} {run.task_id}")
+
 def changes(message):
     message["task"]["id"] = "another"
 
@@ -408,12 +414,25 @@ def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
             "imports": ["child_tasks"],
             "task": {"id": "t1", "label": "T", "userdata": userdata},
             "message": {"run_id": "t1:1:2", "nominal": nominal, "previous": None, "attempt": 1, "token": 7},
+            "settings": {"redis_url": "redis://127.0.0.1:1/0", "namespace": "elsewhere", "partitions": 3},
+            "run": {"run_id": "t1:1:2", "token": 7, "boot": "9", "task_id": "t1"},
         }
 
     return build
 
 
 Build = Callable[..., dict[str, Any]]
+
+
+def test_a_process_run_speaks_to_the_redis_of_its_worker_and_under_its_token(
+    request_for: Build, tmp_path: Path
+) -> None:
+    async def scenario(b: Bench) -> None:
+        b.start_process(request_for("settings", journal=str(tmp_path / "journal")))
+        assert (await b.end_of("p")).error == ""
+        assert (tmp_path / "journal").read_text() == "redis://127.0.0.1:1/0 elsewhere 3 t1:1:2 7 9 t1"
+
+    bench(scenario)
 
 
 def test_a_process_run_gets_its_data_in_another_process(request_for: Build, tmp_path: Path) -> None:

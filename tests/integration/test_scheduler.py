@@ -2,10 +2,6 @@
 
 import asyncio
 import inspect
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +11,6 @@ from typing import Any
 import face_tasks
 import pytest
 from hand_worker import HandWorker
-from waiting import poll
 
 from sisy_redis import AsyncScheduler, Scheduler, SettingsError, Task, clock, context, registry, settings
 from sisy_redis.errors import CallableError, DoesNotExist, ScheduleError, TaskBusy, TaskError
@@ -273,7 +268,7 @@ def declared(scheduler: Scheduler | AsyncScheduler, **fields: Any) -> Any:
 
 def test_a_decorated_function_stays_as_it_was(scheduler: Scheduler) -> None:
     assert declared(scheduler, schedule="0 0 1 1 *") is face_tasks.send
-    assert registry.registered()[SEND].callable is face_tasks.send
+    assert registry.registered()[SEND] is face_tasks.send
 
 
 def test_declared_tasks_are_stored_by_save_registered(scheduler: Scheduler) -> None:
@@ -306,70 +301,6 @@ def test_the_decorator_is_for_functions_of_a_module(scheduler: Scheduler) -> Non
     for wrong in (inner, face_tasks.Report, face_tasks.Report.weekly):
         with pytest.raises(CallableError):
             scheduler.task()(wrong)  # type: ignore[type-var]
-
-
-MODULE = """
-import asyncio, os
-from datetime import timedelta
-from sisy_redis import Scheduler
-
-scheduler = Scheduler()
-
-def note(text):
-    with open(os.environ["NOTES"], "a") as file:
-        file.write(text + "\\\\n")
-
-def well(message):
-    note("well " + message["task"].id)
-
-async def badly(message):
-    note("badly " + message["task"].id)
-
-@scheduler.task(id="plain", every=timedelta(days=1), wait_for_schedule=False, on_success=well, iterations=1)
-def plain(message):
-    message["task"].userdata["n"] = 1
-    message["task"].save()
-    note("plain")
-
-@scheduler.task(id="coroutine", every=timedelta(days=1), wait_for_schedule=False, userdata={"a": 2}, iterations=1)
-async def coroutine(a):
-    note(f"coroutine {a}")
-
-@scheduler.task(id="failing", every=timedelta(days=1), wait_for_schedule=False, on_failure=badly, iterations=1)
-def failing(message):
-    raise RuntimeError("as it should")
-
-@scheduler.on_worker_start
-def begin():
-    note("begin")
-
-@scheduler.on_worker_stop
-async def end():
-    note("end")
-""".replace("\\\\n", "\\n")
-
-
-def test_a_worker_runs_what_an_imported_module_declares(
-    redis_url: str, namespace: str, tmp_path: Path, scheduler: Scheduler
-) -> None:
-    (tmp_path / "declaring.py").write_text(MODULE)
-    notes = tmp_path / "notes"
-    environment = dict(os.environ, NOTES=str(notes), PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
-    command = [sys.executable, "-m", "sisy_redis.worker", "--redis-url", redis_url, "--namespace", namespace]
-    process = subprocess.Popen([*command, "--import", "declaring"], env=environment, cwd=tmp_path)
-    wanted = {"begin", "plain", "well plain", "coroutine 2", "badly failing"}
-    try:
-        poll(lambda: notes.exists() and set(notes.read_text().splitlines()) >= wanted, what="the notes of the tasks")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-    lines = notes.read_text().splitlines()
-    assert sorted(lines) == sorted(wanted | {"end"})
-    assert (lines[0], lines[-1]) == ("begin", "end")
-    (failure,) = [entry for entry in scheduler.history("failing") if entry.kind == "run"]
-    assert failure.what == "failed" and "as it should" in failure.error
 
 
 def test_a_bad_port_in_the_url_is_a_settings_error_that_shows_no_password() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sisy_redis.worker import logs
-from sisy_redis.worker.options import WorkerOptions, parse
+from sisy_redis.worker.options import WorkerOptions, check_server, parse
 
 
 def refused(capsys: pytest.CaptureFixture[str], argv: list[str], env: dict[str, str] | None = None) -> str:
@@ -137,10 +137,14 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_in_kubernetes_a_server_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     kubernetes = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    said = refused(capsys, [], kubernetes)
-    assert "--redis-url" in said and "--embedded" in said
-    assert parse(["--embedded"], kubernetes).embedded
-    assert parse([], kubernetes | {"SISY_REDIS_URL": "redis://h"}).redis_url == "redis://h"
+    with pytest.raises(SystemExit) as stopped:
+        check_server(parse([], kubernetes), None, kubernetes)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "--redis-url" in said and "--embedded" in said
+    check_server(parse(["--embedded"], kubernetes), None, kubernetes)
+    check_server(parse(["--redis-url", "redis://h"], kubernetes), None, kubernetes)
+    check_server(parse([], kubernetes), "redis://named-by-the-settings", kubernetes)
+    check_server(parse([], {}), None, {})
 
 
 @pytest.mark.parametrize(
