@@ -23,7 +23,7 @@
 -- ARGV queues names joined by commas, in the order of queue_keys
 -- ARGV refused_paths… dotted paths this worker cannot or may not call
 -- Reply: ok now_ms next_due_ms(-1 none) backlog(0|1) watch(0|1|2) attempts replans lows
---   attempt: run token number losses nominal previous queue record; replan and low: id plan record
+--   attempt: run token number losses nominal previous queue record; replan and low: id plan record queue
 -- Reply: refused now_ms | out-of-turn now_ms
 -- @include clock
 -- @include sequence
@@ -35,12 +35,13 @@
 -- @include removal
 -- @include endings
 -- @include park
+-- @include missed
 -- @include misfire
 -- @include candidates
 -- @include watch
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, replies = replies, reply_times = reply_times}
+              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
 local lease, last_seq, rest = string.match(redis.call('HGET', workers, boot) or '', '^up (%d+) (%d+) (.*)$')
 if not lease then
   return {'refused', now}
@@ -54,7 +55,9 @@ if seq == last_seq then
   for i = 1, #held, 2 do
     local run = parse_live(held[i + 1])
     if run and run.seq == seq then
-      attempts[#attempts + 1] = attempt_reply(held[i], run, redis.call('HGET', tasks, (parse_run(held[i]))) or '')
+      -- A run of a task that was deleted since gets no record, not that of another task with its id.
+      local record = not is_orphan(keys, held[i]) and redis.call('HGET', tasks, (parse_run(held[i])))
+      attempts[#attempts + 1] = attempt_reply(held[i], run, record or '')
     end
   end
   return {'ok', now, -1, 1, 0, attempts, {}, {}}
@@ -78,6 +81,9 @@ if any_unroutable then
 end
 local found = due_candidates(queue_keys, now, math.min(100, wanted + 16))
 local column = {tasks = {}, plan = {}, open = {}, remaining = {}}
+if redis.call('HLEN', paused) > 0 then
+  column.paused = {}
+end
 if found[1] then
   local ids = {}
   for i, c in ipairs(found) do
@@ -89,6 +95,10 @@ if found[1] then
       values[ids[i]] = value
     end
   end
+end
+-- A count that is there can be read; checked before the first write, which nothing would undo.
+local function is_count(value)
+  return not value or string.match(value, '^%d+$') ~= nil
 end
 local grants, lines, replans, lows = {}, {}, {}, {}
 local plans, write_plan, write_open = {}, {}, {}
@@ -114,10 +124,10 @@ local function claim_run(c, task)
   local text = redis.call('HGET', waiting, c.member)
   local run = text and parse_waiting(text)
   local is_current = plan_now and plan_now.generation == generation
-  if (column.plan[c.id] and not plan_now) or (is_current and (not task or (text and not run))) then
+  if (column.plan[c.id] and not plan_now) or (is_current and (not task or not run)) then
     redis.call('HSET', quarantine, c.id, 'a waiting run, the task or its plan cannot be read')
     redis.call('ZADD', c.waiting_key, now + 30000, c.member)
-  elseif not is_current or not run then
+  elseif not is_current then
     redis.call('ZREM', c.waiting_key, c.member)
     redis.call('HDEL', waiting, c.member)
     lines[#lines + 1] = table.concat({'run', c.member, 'cancelled', '0', '0', '0', '0', '-', 'gone'}, '\t')
@@ -147,17 +157,23 @@ local function admit(c, plan_now, nominal)
   end
 end
 
+local function is_held(id, task)
+  return not task.enabled or (column.paused and column.paused[id]) or false
+end
+
 local function reschedule(c, task, plan_now)
   local id, first = c.id, plan_now.segments[1]
-  if first then
+  if is_held(id, task) and not is_exhausted(plan_now) then
+    redis.call('ZADD', c.due_key, held_until(task), id)
+  elseif first then
     redis.call('ZADD', c.due_key, due_instant(id, first[1], task.jitter), id)
     if not plan_now.complete and first[3] ~= math.huge and #plan_now.segments <= 2
        and (count_until(plan_now.segments, math.huge) < 2 or last_instant(plan_now.segments) < now + 21600000) then
-      lows[#lows + 1] = {id, format_plan(plan_now), column.tasks[id]}
+      lows[#lows + 1] = {id, format_plan(plan_now), column.tasks[id], task.queue}
     end
   elseif not plan_now.complete then
     redis.call('ZADD', c.due_key, now + 2000, id)
-    replans[#replans + 1] = {id, format_plan(plan_now), column.tasks[id]}
+    replans[#replans + 1] = {id, format_plan(plan_now), column.tasks[id], task.queue}
   else
     redis.call('ZREM', c.due_key, id)
     if not column.open[id] then
@@ -172,8 +188,18 @@ end
 
 local function claim_task(c, task)
   local plan_now = plan_of(c.id)
-  if not task or not plan_now then
-    park(c.due_key, quarantine, c.id, task and 'the plan cannot be read' or 'the task cannot be read')
+  local unreadable = (not task and 'the task') or (not plan_now and 'the plan')
+    or (not is_count(column.open[c.id]) and 'the number of its open runs')
+    or (not is_count(column.remaining[c.id]) and 'the number of its iterations left')
+  if unreadable then
+    park(c.due_key, quarantine, c.id, unreadable .. ' cannot be read')
+  elseif is_held(c.id, task) and not is_exhausted(plan_now) then
+    if task.end_ms > 0 and task.end_ms <= now then
+      lines[#lines + 1] = missed_line(c.id, plan_now, task.enabled and 'paused' or 'disabled', now)
+      plan_now.segments, plan_now.complete, plan_now.beside = {}, true, nil
+      plan_now.cursor = math.max(plan_now.cursor, now)
+    end
+    reschedule(c, task, plan_now)
   elseif is_refused[task.path] then
     redis.call('ZADD', c.due_key, now + backoff_unroutable(unroutable, c.id, now, task.path, c.member), c.id)
   else
@@ -184,12 +210,13 @@ local function claim_task(c, task)
     local first = plan_now.segments[1]
     if first and due_instant(c.id, first[1], task.jitter) <= now then
       local nominal = drop(plan_now.segments, 1)
+      plan_now.beside = nil
       if task.overlap == 'skip' and column.open[c.id] then
         lines[#lines + 1] = skip_line(c.id, plan_now.generation, 'overlap', 1, nominal, nominal)
       else
         admit(c, plan_now, nominal)
       end
-      plan_now.cursor = nominal
+      plan_now.cursor = math.max(plan_now.cursor, nominal)
     end
     reschedule(c, task, plan_now)
   end

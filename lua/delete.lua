@@ -25,7 +25,7 @@
 -- @include removal
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, replies = replies, reply_times = reply_times}
+              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
 if redis.call('HEXISTS', replies, op) == 1 then
   return {'deleted', now}
 end
@@ -40,7 +40,6 @@ if not is_of_queue(due, task.queue) then
   return {'moved', now}
 end
 redis.call('ZREM', due, id)
-redis.call('HDEL', quarantine, id)
 remove_task(keys, id, now)
 keep_reply(replies, reply_times, op, now, 'deleted')
 write_ledger(history, {end_line(id, generation, 'deleted', task)})

@@ -3,17 +3,27 @@
 -- KEYS tasks hash
 -- KEYS plan hash
 -- KEYS paused hash
+-- KEYS replies hash
+-- KEYS reply_times zset
 -- KEYS due zset due:<queue>
 -- ARGV now_ms injected ms or empty
+-- ARGV op operation id
 -- ARGV id task id
 -- ARGV generation as loaded
 -- ARGV by who pauses it
 -- ARGV reason why
--- Reply: paused now_ms | gone now_ms | moved now_ms (to another queue: load it again)
+-- Reply: paused now_ms | gone now_ms | expired now_ms | moved now_ms (to another queue: load it again)
 -- @include clock
 -- @include plan
 -- @include task
+-- @include replies
 local now = server_now(now_ms)
+if redis.call('HEXISTS', replies, op) == 1 then
+  return {'paused', now}
+end
+if is_expired(op, now) then
+  return {'expired', now}
+end
 local task = parse_task(redis.call('HGET', tasks, id) or '')
 local column = parse_plan(redis.call('HGET', plan, id) or '')
 if not task or not column or task.generation ~= generation then
@@ -26,7 +36,8 @@ if redis.call('HEXISTS', paused, id) == 0 then
   redis.call('HSET', paused, id, table.concat({int(now), by, reason}, '\t'))
   -- An ended task keeps its place: a claim takes it out of there.
   if not is_exhausted(column) then
-    redis.call('ZADD', due, 'XX', '+inf', id)
+    redis.call('ZADD', due, 'XX', held_until(task), id)
   end
 end
+keep_reply(replies, reply_times, op, now, 'paused')
 return {'paused', now}

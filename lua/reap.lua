@@ -13,6 +13,7 @@
 -- KEYS paused hash
 -- KEYS labels zset
 -- KEYS unroutable hash
+-- KEYS quarantine hash
 -- KEYS history stream
 -- KEYS failures stream
 -- KEYS replies hash
@@ -22,7 +23,8 @@
 -- ARGV boot the dead one
 -- ARGV max_losses how often a run is redelivered
 -- ARGV queues names joined by commas, in the order of waiting_queues
--- Reply: reaped now_ms taken left | alive now_ms | gone now_ms
+-- Reply: reaped now_ms taken left queue…: with the queues that are missing among the given ones, for tasks that were moved
+-- Reply: alive now_ms | gone now_ms
 -- @include clock
 -- @include plan
 -- @include task
@@ -33,7 +35,7 @@
 -- @include endings
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, replies = replies, reply_times = reply_times}
+              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
 local record = redis.call('HGET', workers, boot)
 if not record then
   redis.call('ZREM', leases, boot)
@@ -55,34 +57,57 @@ for name in string.gmatch(queues, '[^,]+') do
   queue_keys[name] = waiting_queues[index]
 end
 local name = string.match(rest, '(%S+)$')
-local lines, taken = {}, 0
+local lines, taken, missing = {}, 0, {}
+
+-- What a dead worker held. A record that cannot be read is kept in quarantine, and the run begins anew: its id is intact.
+local function attempt_of(run)
+  local text = redis.call('HGET', live, run)
+  local attempt = parse_live(text)
+  local id, _, instant = parse_run(run)
+  if not attempt then
+    redis.call('HSET', quarantine, id or run, 'what a dead worker held of run ' .. run .. ' could not be read: ' .. text)
+    attempt = {number = 1, losses = 0, started = '0', nominal = int(tonumber(instant or '') or now), previous = '-'}
+  end
+  local task = parse_task(redis.call('HGET', tasks, id or '') or '')
+  attempt.queue = task and task.queue or attempt.queue or next(queue_keys)
+  return attempt
+end
+
+local function give_back(run, attempt)
+  redis.call('HSET', waiting, run, format_waiting(attempt))
+  redis.call('ZADD', queue_keys[attempt.queue], now, run)
+end
+
+local function lose(run, attempt)
+  close_run(keys, run, table.concat({'lost', attempt.nominal, '0', '0', int(attempt.number)}, ' '), now, lines)
+  redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', 'lost',
+             'error', 'its workers died ' .. int(attempt.losses) .. ' times')
+end
+
 local runs = redis.call('HKEYS', live)
 table.sort(runs)
 for _, run in ipairs(runs) do
   if taken == 100 then
     break
   end
-  local attempt = parse_live(redis.call('HGET', live, run))
-  local queue_key = attempt and queue_keys[attempt.queue]
-  if queue_key then
+  local attempt = attempt_of(run)
+  if not queue_keys[attempt.queue] then
+    missing[attempt.queue] = true
+  else
     -- The first loss is free; a later one counts when the attempt is known to have begun.
-    if attempt.losses == 0 or attempt.started == '1' then
-      attempt.losses = attempt.losses + 1
-    end
+    local is_counted = attempt.losses == 0 or attempt.started == '1'
+    attempt.losses = attempt.losses + (is_counted and 1 or 0)
     redis.call('HDEL', live, run)
     taken = taken + 1
     local is_lost, is_gone = attempt.losses > tonumber(max_losses), is_orphan(keys, run)
     local what = is_gone and 'cancelled' or is_lost and 'lost' or 'redelivered'
     lines[#lines + 1] = table.concat({'run', run, what, int(attempt.number), attempt.nominal,
                                       '0', '0', name, attempt.queue}, '\t')
+    attempt.number = attempt.number + (is_counted and not is_lost and 1 or 0)
     if is_lost and not is_gone then
-      close_run(keys, run, table.concat({'lost', attempt.nominal, '0', '0', int(attempt.number)}, ' '), now, lines)
-      redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', 'lost',
-                 'error', 'its workers died ' .. int(attempt.losses) .. ' times')
+      lose(run, attempt)
     elseif not is_gone then
-      attempt.number = attempt.number + 1
-      redis.call('HSET', waiting, run, format_waiting(attempt))
-      redis.call('ZADD', queue_key, now, run)
+      give_back(run, attempt)
     end
   end
 end
@@ -92,4 +117,8 @@ if left == 0 then
   redis.call('ZREM', leases, boot)
 end
 write_ledger(history, lines)
-return {'reaped', now, taken, left}
+local reply = {'reaped', now, taken, left}
+for queue in pairs(missing) do
+  reply[#reply + 1] = queue
+end
+return reply

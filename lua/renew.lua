@@ -13,11 +13,15 @@ local lease = record and tonumber(string.match(record, '^up (%d+) '))
 if not lease then
   return {'refused', now}
 end
-local seen = tonumber(redis.call('HGET', meta, 'clock') or int(now))
-if now < seen - 1000 or now > seen + lease then
-  redis.call('HSET', meta, 'quiet_until', int(now + lease))
+local clock, shortest, longest = unpack(redis.call('HMGET', meta, 'clock', 'shortest_lease', 'longest_lease'))
+local seen = tonumber(clock or '') or now
+shortest, longest = math.min(lease, tonumber(shortest or '') or lease), math.max(lease, tonumber(longest or '') or 0)
+if now < seen - 1000 or now > seen + shortest then
+  redis.call('HSET', meta, 'quiet_until', int(now + longest))
+  -- Whoever had the shortest lease may have left, and then such gaps are no jumps.
+  shortest = lease
 end
-redis.call('HSET', meta, 'clock', int(now))
+redis.call('HSET', meta, 'clock', int(now), 'shortest_lease', int(shortest), 'longest_lease', int(longest))
 -- After a step back, deadlines lie too far ahead: a dead worker must not keep its runs for as long as the step was.
 local ahead = redis.call('ZRANGE', leases, now + 2 * lease, '+inf', 'BYSCORE', 'LIMIT', 0, 100)
 for _, other in ipairs(ahead) do

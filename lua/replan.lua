@@ -2,6 +2,7 @@
 -- KEYS tasks hash
 -- KEYS plan hash
 -- KEYS open hash
+-- KEYS paused hash
 -- KEYS history stream
 -- KEYS due zset due:<queue>
 -- ARGV now_ms injected ms or empty
@@ -23,20 +24,25 @@ if not column or not task or column.generation ~= generation or column.version ~
    or int(column.cursor) ~= cursor or column.segments[1] or column.complete then
   return {'moved', now}
 end
+local ahead, complete = parse_segments(segments)
+if not ahead then
+  return {'moved', now}
+end
 local lines = {}
 for i = 1, #dropped, 4 do
   lines[#lines + 1] = skip_line(id, generation, dropped[i], tonumber(dropped[i + 1]), tonumber(dropped[i + 2]),
                                 tonumber(dropped[i + 3]))
   column.cursor = math.max(column.cursor, tonumber(dropped[i + 3]))
 end
-column.segments, column.complete = parse_segments(segments)
+column.segments, column.complete = ahead, complete
 redis.call('HSET', plan, id, format_plan(column))
 local first = column.segments[1]
-local at = tonumber(redis.call('ZSCORE', due, id) or nil)
 if is_exhausted(column) and redis.call('HEXISTS', open, id) == 1 then
   redis.call('ZREM', due, id)
-elseif at and (at < math.huge or is_exhausted(column)) then
-  redis.call('ZADD', due, first and due_instant(id, first[1], task.jitter) or now, id)
+elseif not is_exhausted(column) and (not task.enabled or redis.call('HEXISTS', paused, id) == 1) then
+  redis.call('ZADD', due, 'XX', held_until(task), id)
+else
+  redis.call('ZADD', due, 'XX', first and due_instant(id, first[1], task.jitter) or now, id)
 end
 write_ledger(history, lines)
 return {'planned', now}

@@ -15,9 +15,12 @@
 -- KEYS live hash of the boot whose run saves, or any
 -- KEYS queue_keys… pairs of zsets, one a task: due:<new queue>, due:<old queue>
 -- ARGV now_ms injected ms or empty
--- ARGV saves… groups of 17: op id generation version queue policy path label body plan planned_from is_replan
---   is_first_now is_active iterations run token
+-- ARGV saves… groups of 16: op id generation version queue policy path label body plan planned_from replan beside
+--   iterations run token
 --   generation and version: as loaded, empty to create; iterations: "<total>" on creation, "<old>:<new>" or empty later
+--   replan: 1 take the plan, 2 take it if the stored one is exhausted, 0 keep the stored one
+--   beside: an instant beside the schedule: empty for none, now, or ms; with a leading ? only in the place of one that is
+--   undecided; keep: the one that is undecided
 -- Reply: now_ms (reply)… saved generation version is_head | exists | gone | conflict | stale | expired | replan
 -- @include clock
 -- @include sequence
@@ -31,7 +34,7 @@
 -- @include adopt
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, replies = replies, reply_times = reply_times}
+              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
 local lines = {}
 
 local function refusal(s, task)
@@ -64,33 +67,47 @@ local function refusal(s, task)
   return task.version ~= s.version and {'conflict'} or nil
 end
 
-local function why_undecided(s)
-  if (tonumber(redis.call('ZSCORE', s.old_due_key, s.id) or nil) or 0) < math.huge then
-    return 'edited'
+local function why_undecided(s, task)
+  if redis.call('HEXISTS', paused, s.id) == 1 then
+    return 'paused'
   end
-  return redis.call('HEXISTS', paused, s.id) == 1 and 'paused' or 'disabled'
+  return task.enabled and 'edited' or 'disabled'
 end
 
-local function new_plan(s, old)
+local function beside_of(s, undecided)
+  local is_conditional, wish = string.match(s.beside, '^(%??)(.*)$')
+  if wish == 'keep' or (is_conditional == '?' and not undecided) then
+    return undecided
+  end
+  return wish == 'now' and now or tonumber(wish)
+end
+
+local function new_plan(s, old, task)
   local after = math.max(now, old and old.cursor or 0)
   local segments, complete = adopt_plan(s.plan, tonumber(s.planned_from), after)
   if not segments then
     return nil
   end
+  local beside = beside_of(s, old and old.beside)
   if old then
-    lines[#lines + 1] = missed_line(s.id, old, why_undecided(s), now)
+    if old.beside and beside then
+      drop(old.segments, 1)
+    end
+    old.beside = nil
+    lines[#lines + 1] = missed_line(s.id, old, why_undecided(s, task), now)
   end
-  if s.is_first_now == '1' then
-    table.insert(segments, 1, {now, 0, 1})
+  if beside then
+    drop(segments, count_until(segments, beside))
+    table.insert(segments, 1, {beside, 0, 1})
   end
-  return {cursor = old and math.max(now, old.cursor) or now - 1,
-          admitted = old and old.admitted, segments = segments, complete = complete}
+  return {cursor = old and math.max(now, old.cursor) or now - 1, admitted = old and old.admitted, segments = segments,
+          complete = complete, beside = beside}
 end
 
 local function set_iterations(s, column)
   local old_total, new_total = string.match(s.iterations, '^(%d+):(%d+)$')
   local total = tonumber(new_total or s.iterations)
-  local left = tonumber(redis.call('HGET', remaining, s.id) or nil)
+  local left = tonumber(redis.call('HGET', remaining, s.id) or '')
   if total == 0 then
     left = nil
     redis.call('HDEL', remaining, s.id)
@@ -101,9 +118,10 @@ local function set_iterations(s, column)
   if left == 0 then
     column.segments, column.complete = {}, true
   end
+  return left
 end
 
-local function place(s, column, task)
+local function place(s, column, task, left)
   local first = column.segments[1]
   if s.old_due_key ~= s.due_key then
     redis.call('ZREM', s.old_due_key, s.id)
@@ -111,10 +129,11 @@ local function place(s, column, task)
   if is_exhausted(column) then
     redis.call('ZREM', s.due_key, s.id)
     if redis.call('HEXISTS', open, s.id) == 0 then
-      lines[#lines + 1] = end_line(s.id, column.generation, 'end', remove_task(keys, s.id, now))
+      local removed = remove_task(keys, s.id, now)
+      lines[#lines + 1] = end_line(s.id, column.generation, left == 0 and 'iterations' or 'end', removed)
     end
-  elseif s.is_active == '0' or redis.call('HEXISTS', paused, s.id) == 1 then
-    redis.call('ZADD', s.due_key, '+inf', s.id)
+  elseif not task.enabled or redis.call('HEXISTS', paused, s.id) == 1 then
+    redis.call('ZADD', s.due_key, held_until(task), s.id)
   elseif first then
     redis.call('ZADD', s.due_key, due_instant(s.id, first[1], task.jitter), s.id)
   else
@@ -131,8 +150,8 @@ local function save(s)
   end
   local old = task and parse_plan(redis.call('HGET', plan, s.id) or '')
   local column = old
-  if s.is_replan == '1' or not old then
-    column = new_plan(s, old)
+  if s.replan == '1' or not old or (s.replan == '2' and is_exhausted(old)) then
+    column = new_plan(s, old, task)
     if not column then
       return {'replan'}
     end
@@ -151,15 +170,15 @@ local function save(s)
   redis.call('ZADD', labels, 0, s.label .. '\0' .. s.id)
   redis.call('HDEL', unroutable, s.id)
   redis.call('HDEL', quarantine, s.id)
-  set_iterations(s, column)
+  local left = set_iterations(s, column)
   redis.call('HSET', plan, s.id, format_plan(column))
-  place(s, column, parse_task(header .. '\n'))
+  place(s, column, parse_task(header .. '\n'), left)
   local head = redis.call('ZRANGE', s.due_key, 0, 0)
   return {'saved', generation, sequence, head[1] == s.id and 1 or 0}
 end
 
 local names = {'op', 'id', 'generation', 'version', 'queue', 'policy', 'path', 'label', 'body', 'plan', 'planned_from',
-               'is_replan', 'is_first_now', 'is_active', 'iterations', 'run', 'token'}
+               'replan', 'beside', 'iterations', 'run', 'token'}
 local reply = {now}
 for i = 1, #saves / #names do
   local s = {due_key = queue_keys[2 * i - 1], old_due_key = queue_keys[2 * i]}

@@ -68,11 +68,24 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A worker whose lease ran out."""
+    """A worker whose lease ran out. ``queues`` are those its runs may have to wait in, joined by commas."""
 
     boot: str
     queues: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The answer to ``reap``: reaped, alive or gone; how many attempts were taken and are left.
+
+    ``missing``: queues that must be among the given ones, because tasks were moved there.
+    """
+
+    status: str
+    taken: int = 0
+    left: int = 0
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,7 @@ class Claimed:
     unreadable: tuple[tuple[str, int, str], ...] = ()
     replans: tuple["PlanState", ...] = ()
     lows: tuple["PlanState", ...] = ()
+    unplannable: tuple["Unplannable", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,18 @@ class PlanState:
     cursor_ms: int
     admitted_ms: int | None
     plan: Plan
+    column: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Unplannable:
+    """A task whose record or plan this release cannot read; ``column`` is its plan's."""
+
+    task_id: str
+    column: bytes
+    queue: str
+    reason: str
+    path: str = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +175,15 @@ def leave(p: Partition, boot: str) -> Call[str]:
     return _call("leave", _status, p, {"boot": boot}, keys={"live": p.live(boot)})
 
 
-def reap(p: Partition, expired: Expired, max_losses: int) -> Call[tuple[str, int, int]]:
-    """Takes back a batch of a dead worker's attempts: status, taken, left."""
+def reap(p: Partition, expired: Expired, max_losses: int) -> Call[Reaped]:
+    """Takes back a batch of a dead worker's attempts."""
     queues = [name for name in expired.queues.split(",") if name]
 
-    def decode(reply: Any) -> tuple[str, int, int]:
+    def decode(reply: Any) -> Reaped:
         status = _status(reply)
-        return (status, int(reply[2]), int(reply[3])) if status == "reaped" else (status, 0, 0)
+        if status != "reaped":
+            return Reaped(status)
+        return Reaped(status, int(reply[2]), int(reply[3]), tuple(text(queue) for queue in reply[4:]))
 
     return _call(
         "reap",
@@ -177,6 +205,8 @@ def claim(
         if status != "ok":
             return Claimed(status, now_ms)
         attempts, unreadable = _decode_attempts(reply[5])
+        replans, lost = _decode_plan_states(reply[6])
+        lows, _ = _decode_plan_states(reply[7])
         return Claimed(
             status,
             now_ms,
@@ -185,8 +215,9 @@ def claim(
             int(reply[4]),
             attempts,
             unreadable,
-            _decode_plan_states(reply[6]),
-            _decode_plan_states(reply[7]),
+            replans,
+            lows,
+            lost,
         )
 
     return _call(
@@ -225,21 +256,29 @@ def _decode_attempts(rows: Any) -> tuple[tuple[Attempt, ...], tuple[tuple[str, i
     return tuple(attempts), tuple(unreadable)
 
 
-def _decode_plan_states(rows: Any) -> tuple[PlanState, ...]:
-    states = []
-    for task_id, plan, record in rows:
+def _decode_plan_states(rows: Any) -> tuple[tuple[PlanState, ...], tuple[Unplannable, ...]]:
+    states, lost = [], []
+    for task_id, plan, record, queue in rows:
         try:
             states.append(plan_state(codec.decode(text(task_id), record), plan))
-        except codec.CorruptRecord:
-            continue
-    return tuple(states)
+        except (codec.CorruptRecord, ValueError) as error:
+            lost.append(Unplannable(text(task_id), plan, text(queue), str(error)))
+    return tuple(states), tuple(lost)
 
 
 def plan_state(stored: Stored, column: bytes) -> PlanState:
     """A task's ``plan`` column."""
     _generation, version, cursor, admitted, *rest = text(column).split(" ")
     last = None if admitted == "-" else int(cursor if admitted == "=" else admitted)
-    return PlanState(stored, int(version), int(cursor), last, planning.decode(rest[0] if rest else ""))
+    return PlanState(stored, int(version), int(cursor), last, planning.decode(rest[0] if rest else ""), column)
+
+
+def readable_plan_state(stored: Stored, column: bytes | None) -> PlanState | None:
+    """The same, None where there is none or it cannot be read."""
+    try:
+        return plan_state(stored, column) if column else None
+    except ValueError:
+        return None
 
 
 def start(p: Partition, boot: str, run_id: str, token: int) -> Call[bool]:
@@ -249,14 +288,14 @@ def start(p: Partition, boot: str, run_id: str, token: int) -> Call[bool]:
     )
 
 
-def settle(p: Partition, boot: str, worker: str, settlements: Sequence[Settlement]) -> Call[list[bool]]:
-    """Ends attempts; False for each whose token is stale."""
+def settle(p: Partition, boot: str, worker: str, settlements: Sequence[Settlement]) -> Call[list[str]]:
+    """Ends attempts: settled, stale, or "elsewhere <queue>": the run has to wait in that queue, so settle it with that."""
     flat: list[Any] = []
     for s in settlements:
         flat += [s.run_id, s.token, s.action, s.delay_ms, s.started_ms, s.duration_ms, s.text]
     return _call(
         "settle",
-        lambda reply: [text(row) == "settled" for row in reply[2:]],
+        lambda reply: [text(row) for row in reply[2:]],
         p,
         {"worker": worker},
         keys={"live": p.live(boot)},
@@ -295,19 +334,30 @@ def replan(p: Partition, state: PlanState, dropped: Sequence[Dropped], plan: Pla
     )
 
 
+def postpone(p: Partition, op: str, what: Unplannable) -> Call[str]:
+    """postponed, moved or expired."""
+    args = {"op": op, "id": what.task_id, "column": what.column, "path": what.path, "reason": what.reason}
+    return _call("postpone", _status, p, args, keys={"due": p.due(what.queue)})
+
+
 # --- producers -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """One task to store. ``base`` is what was loaded (None creates); ``plan`` None keeps the stored one."""
+    """One task to store. ``base`` is what was loaded (None creates); ``plan`` None keeps the stored one.
+
+    ``is_spare``: the plan counts only where the stored one is exhausted. ``beside``: an instant beside the schedule, "" for
+    none, "now" or ms; with a leading "?" only in the place of one that is undecided, which "keep" keeps.
+    """
 
     op: str
     definition: Definition
     base: Stored | None
     plan: Plan | None
     planned_from_ms: int
-    is_first_now: bool = False
+    is_spare: bool = False
+    beside: str = ""
     run_id: str = ""
     token: int = 0
 
@@ -334,8 +384,8 @@ def save(p: Partition, saves: Sequence[Save], boot: str = "0") -> Call[list[Save
             iterations = f"{base.iterations}:{d.iterations}"
         flat += [s.op, d.id, s.base.generation if s.base else "", s.base.version if s.base else ""]
         flat += [d.queue, encoded.policy, d.callable.path, d.label, encoded.body]
-        flat += [planning.encode(s.plan) if s.plan else "", s.planned_from_ms, int(s.plan is not None)]
-        flat += [int(s.is_first_now), int(d.enabled), iterations, s.run_id, s.token]
+        flat += [planning.encode(s.plan) if s.plan else "", s.planned_from_ms]
+        flat += [0 if s.plan is None else 2 if s.is_spare else 1, s.beside, iterations, s.run_id, s.token]
         queues += [p.due(d.queue), p.due(base.queue if base else d.queue)]
 
     def decode(reply: Any) -> list[Saved]:
@@ -369,18 +419,24 @@ def trigger(p: Partition, op: str, stored: Stored, *, counts: bool) -> Call[tupl
     return _call("trigger", decode, p, args, keys=keys)
 
 
-def pause(p: Partition, stored: Stored, by: str, reason: str) -> Call[str]:
-    """paused, gone or moved."""
+def pause(p: Partition, op: str, stored: Stored, by: str, reason: str) -> Call[str]:
+    """paused, gone, moved or expired."""
     d = stored.definition
-    args = {"id": d.id, "generation": stored.generation, "by": by, "reason": reason}
+    args = {"op": op, "id": d.id, "generation": stored.generation, "by": by, "reason": reason}
     return _call("pause", _status, p, args, keys={"due": p.due(d.queue)})
 
 
-def resume(p: Partition, stored: Stored) -> Call[str]:
-    """resumed, gone or moved."""
+def resume(p: Partition, op: str, stored: Stored) -> Call[str]:
+    """resumed, gone, moved or expired."""
     d = stored.definition
-    args = {"id": d.id, "generation": stored.generation, "version": stored.version, "is_active": int(d.enabled)}
+    args = {"op": op, "id": d.id, "generation": stored.generation}
     return _call("resume", _status, p, args, keys={"due": p.due(d.queue)})
+
+
+def move(p: Partition, run_id: str, old_queue: str, new_queue: str) -> Call[str]:
+    """A waiting run follows its task to another queue: moved or gone."""
+    keys = {"from": p.waiting_queue(old_queue), "to": p.waiting_queue(new_queue)}
+    return _call("move", _status, p, {"run": run_id}, keys=keys)
 
 
 def open_namespace(space: Space, partitions: int) -> Call[int]:

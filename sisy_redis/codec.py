@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgpack
 
+from sisy_redis.clock import FAR_FUTURE_MS
 from sisy_redis.definitions import (
     CallableRef,
     Definition,
@@ -24,9 +25,9 @@ from sisy_redis.errors import SisyError
 RECORD_VERSION = "1"
 _ENUMS = {"dst": DstRule, "overlap": Overlap, "misfire": Misfire, "pool": Pool}
 _IN_HEADER = {"id", "label", "callable", "queue", "overlap", "misfire", "misfire_grace_ms", "catchup_window_ms"}
-_IN_HEADER |= {"max_catchup", "jitter_ms"}
+_IN_HEADER |= {"max_catchup", "jitter_ms", "enabled", "end_ms"}
 _BODY_FIELDS = [f for f in fields(Definition) if f.name not in _IN_HEADER]
-_DEFAULT_POLICY = "allow,coalesce,60000,86400000,100,0"
+_DEFAULT_POLICY = "allow,coalesce,60000,86400000,100,0,1,0"
 
 
 class CorruptRecord(SisyError):
@@ -58,6 +59,8 @@ def encode(definition: Definition) -> Encoded:
             window_ms,
             definition.max_catchup,
             definition.jitter_ms,
+            int(definition.enabled),
+            0 if definition.end_ms == FAR_FUTURE_MS else definition.end_ms,
         )
     )
     for field in _BODY_FIELDS:
@@ -83,7 +86,9 @@ def decode(task_id: str, record: bytes) -> Stored:
                 f"task {task_id}: its record has version {version}, this release reads {RECORD_VERSION}"
             )
         values = msgpack.unpackb(body)
-        overlap, misfire, grace, window, max_catchup, jitter = (_DEFAULT_POLICY if policy == "-" else policy).split(",")
+        overlap, misfire, grace, window, max_catchup, jitter, enabled, end = (
+            _DEFAULT_POLICY if policy == "-" else policy
+        ).split(",")
         misfire, window = values.pop("once", (misfire, window))
         definition = Definition(
             id=task_id,
@@ -96,6 +101,8 @@ def decode(task_id: str, record: bytes) -> Stored:
             catchup_window_ms=int(window),
             max_catchup=int(max_catchup),
             jitter_ms=int(jitter),
+            enabled={"0": False, "1": True}[enabled],
+            end_ms=int(end) or FAR_FUTURE_MS,
             **_decode_fields(values),
         )
         return Stored(definition, int(generation), int(edition))

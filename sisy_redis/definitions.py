@@ -169,10 +169,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Coming occurrences, ascending. ``complete``: the schedule has none after these."""
+    """Coming occurrences, ascending. ``complete``: the schedule has none after these.
+
+    ``has_beside``: the first is beside the schedule, a one-off or a first run at once.
+    """
 
     segments: tuple[Segment, ...] = ()
     complete: bool = False
+    has_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

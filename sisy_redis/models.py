@@ -43,7 +43,7 @@ class Task:
     ``userdata``, and beside sisy's: ``tz``, ``queue``, ``retry``, ``timeout``, ``pool``, ``jitter``, ``misfire``,
     ``misfire_grace``, ``catchup_window``, ``max_catchup``, ``dst``. Everything else is read-only; unknown attributes
     are refused. What changes by itself (``next_run``, ``last_run``, ``running``, ``iterations_left``) is read on first
-    use after loading or saving, and again by ``refresh()``.
+    use after loading or saving, and again by ``refresh()``; of a task that has ended: FAR_FUTURE, HAS_NOT_RUN, False, 0.
     """
 
     __slots__ = (
@@ -233,8 +233,8 @@ class Task:
         """The next scheduled run; FAR_FUTURE when none is coming, HAS_NOT_RUN before the first save."""
         if self._stored is None:
             return HAS_NOT_RUN
-        next_ms = self._current().next_ms
-        return FAR_FUTURE if next_ms is None else clock.from_ms(next_ms)
+        state = self._current()
+        return FAR_FUTURE if state is None or state.next_ms is None else clock.from_ms(state.next_ms)
 
     @property
     def last_run(self) -> datetime:
@@ -242,6 +242,8 @@ class Task:
         if self._stored is None:
             return HAS_NOT_RUN
         state = self._current()
+        if state is None:
+            return HAS_NOT_RUN
         ended_ms = state.last.nominal_ms if state.last else 0
         begun_ms = state.plan.admitted_ms if state.plan else None
         return clock.from_ms(max(ended_ms, begun_ms or 0))
@@ -249,14 +251,16 @@ class Task:
     @property
     def running(self) -> bool:
         """Whether the task has an open run: one that is running, or waiting for a worker or for its retry."""
-        return self._stored is not None and self._current().open_runs > 0
+        state = self._current() if self._stored else None
+        return state is not None and state.open_runs > 0
 
     @property
     def iterations_left(self) -> int | None:
         """How many runs are still to be admitted; None without a limit."""
         if self._stored is None:
             return self.iterations or None
-        return self._current().iterations_left
+        state = self._current()
+        return state.iterations_left if state else 0
 
     def func_from_info(self) -> Callable[..., Any]:
         """The callable itself, bound to its object for a model's method. Raises CallableError."""
@@ -339,10 +343,14 @@ class Task:
             raise DoesNotExist(f"task {self._id!r} is gone: it was deleted, or has ended")
         return states[0]
 
-    def _current(self) -> TaskState:
-        state = self._state or self._read(self._saved())
-        self._state = state
-        return state
+    def _current(self) -> TaskState | None:
+        """None when the task is gone: it has ended, or was deleted."""
+        if self._state is None:
+            try:
+                self._state = self._read(self._saved())
+            except DoesNotExist:
+                return None
+        return self._state
 
     def _definition(self) -> Definition:
         ref = self._callable()

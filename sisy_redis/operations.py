@@ -1,17 +1,18 @@
 """What users do to tasks, as steps of calls: pure generators that the synchronous and the asynchronous transport drive alike."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sisy_redis import calls, codec, planning
 from sisy_redis.calls import Save, Saved
-from sisy_redis.definitions import Definition, Plan, Segment, Stored
+from sisy_redis.definitions import Definition, Plan, Stored
 from sisy_redis.errors import ConflictError, DoesNotExist, SisyError, StaleToken, TaskBusy, TaskError
-from sisy_redis.keys import Space
-from sisy_redis.queries import load_records
+from sisy_redis.keys import Space, task_id_of
+from sisy_redis.queries import load_plans, load_records, page_of_waiting
 from sisy_redis.transport import Steps
 
+_SPARE_FIELDS = ("iterations",)
 _SCHEDULE_FIELDS = (
     "schedule",
     "tz",
@@ -22,9 +23,9 @@ _SCHEDULE_FIELDS = (
     "min_gap_ms",
     "jitter_ms",
     "enabled",
-    "iterations",
 )
 _BATCH = 50
+_ROUND_TRIP_MS = 1_000
 _TRIES = 8
 
 
@@ -38,32 +39,61 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def first_plan(definition: Definition, now_ms: int, *, is_new: bool) -> tuple[Plan, bool]:
-    """The plan a save sends, and whether the first run is to be at once.
+def beside(definition: Definition, base: Definition | None, now_ms: int) -> str:
+    """The instant beside the schedule that a save sends, as ``calls.Save`` takes it.
 
-    ``wait_for_schedule=False`` puts one instant before the schedule's own, at the task's start or now, on creation only.
+    A one-off has no other; ``wait_for_schedule=False`` puts one before the schedule's own, on creation only. While nobody has
+    decided it, an edit keeps it, and moves it with the task's start.
     """
-    d = definition
-    if is_new and d.schedule == "@once" and d.start_ms <= now_ms:
-        return Plan((), True), True
-    if is_new and not d.wait_for_schedule and d.schedule != "@once":
-        if d.start_ms <= now_ms:
-            return planning.plan(d, now_ms), True
-        rest = planning.plan(d, d.start_ms)
-        return Plan((Segment(d.start_ms, 0, 1), *rest.segments), rest.complete), False
-    return planning.plan(d, now_ms), False
+    is_once = planning.is_once(definition.schedule)
+    if not is_once and definition.wait_for_schedule:
+        return ""
+    at = "now" if definition.start_ms <= now_ms else str(definition.start_ms)
+    if base is None or (is_once and not planning.is_once(base.schedule)):
+        return at
+    return "keep" if definition.start_ms == base.start_ms else f"?{at}"
 
 
-def _save_of(definition: Definition, base: Stored | None, op: str, now_ms: int, *, needs_plan: bool = False) -> Save:
-    changed = (
-        needs_plan
-        or base is None
-        or any(getattr(definition, f) != getattr(base.definition, f) for f in _SCHEDULE_FIELDS)
-    )
-    if not changed:
+def _save_of(
+    definition: Definition,
+    base: Stored | None,
+    op: str,
+    now_ms: int,
+    *,
+    previous_ms: int | None = None,
+    needs_plan: bool = False,
+) -> Save:
+    known = base.definition if base else None
+    changed = {f for f in (*_SCHEDULE_FIELDS, *_SPARE_FIELDS) if known and getattr(definition, f) != getattr(known, f)}
+    if known and not changed and not needs_plan:
         return Save(op=op, definition=definition, base=base, plan=None, planned_from_ms=now_ms)
-    plan, is_first_now = first_plan(definition, now_ms, is_new=base is None)
-    return Save(op=op, definition=definition, base=base, plan=plan, planned_from_ms=now_ms, is_first_now=is_first_now)
+    first = beside(definition, known, now_ms)
+    if first and first != "keep":
+        at = first.removeprefix("?")
+        # The script's now is a little later than this one, and what follows keeps its distance from that.
+        at_ms = now_ms + _ROUND_TRIP_MS if at == "now" else int(at)
+        previous_ms = at_ms if previous_ms is None else max(at_ms, previous_ms)
+    is_once = planning.is_once(definition.schedule)
+    plan = Plan((), True) if is_once else planning.plan(definition, now_ms, previous_ms=previous_ms)
+    is_spare = bool(changed) and not needs_plan and changed <= set(_SPARE_FIELDS)
+    return Save(
+        op=op, definition=definition, base=base, plan=plan, planned_from_ms=now_ms, is_spare=is_spare, beside=first
+    )
+
+
+def _previous(space: Space, bases: Iterable[Stored | None]) -> Steps[dict[str, int]]:
+    """For stored tasks with a least gap between their fires: the instant the next ones have to keep it from."""
+    gapped = [base for base in bases if base is not None and base.definition.min_gap_ms]
+    if not gapped:
+        return {}
+    found = yield from load_plans(space, gapped)
+    latest: dict[str, int] = {}
+    for task_id, state in found.items():
+        beside_ms = state.plan.segments[0].first_ms if state.plan.has_beside else None
+        instants = [instant for instant in (state.admitted_ms, beside_ms) if instant is not None]
+        if instants:
+            latest[task_id] = max(instants)
+    return latest
 
 
 def _anchored(definition: Definition, base: Stored | None, now_ms: int) -> Definition:
@@ -100,6 +130,7 @@ def save_all(space: Space, definitions: Sequence[Definition], *, upsert: bool = 
     retry: dict[str, str] = {}
     for _ in range(_TRIES):
         now_ms, bases = yield from load_records(space, list(todo))
+        previous = yield from _previous(space, bases.values())
         saves = []
         for task_id, wanted in list(todo.items()):
             base = bases.get(task_id)
@@ -111,8 +142,10 @@ def save_all(space: Space, definitions: Sequence[Definition], *, upsert: bool = 
                 done[task_id] = base
                 del todo[task_id]
             else:
+                needs_plan = retry.get(task_id) == "replan"
+                before = previous.get(task_id)
                 saves.append(
-                    _save_of(definition, base, new_op(now_ms), now_ms, needs_plan=retry.get(task_id) == "replan")
+                    _save_of(definition, base, new_op(now_ms), now_ms, previous_ms=before, needs_plan=needs_plan)
                 )
         stored, retry = yield from _send_saves(space, saves)
         done |= stored
@@ -138,6 +171,7 @@ def _send_saves(space: Space, saves: Sequence[Save]) -> Steps[tuple[dict[str, St
             if row.status == "saved":
                 stored[save.definition.id] = Stored(save.definition, row.generation, row.version)
                 is_head = is_head or row.is_head
+                yield from _take_along(space, save)
             else:
                 retry[save.definition.id] = row.status
     if is_head:
@@ -172,11 +206,13 @@ def edit(
             return base
         planning.check_schedule(definition)
         _check_times(definition, base, now_ms)
-        wanted = _save_of(definition, base, new_op(now_ms), now_ms, needs_plan=needs_plan)
+        before = (yield from _previous(space, [base])).get(task_id)
+        wanted = _save_of(definition, base, new_op(now_ms), now_ms, previous_ms=before, needs_plan=needs_plan)
         save = replace(wanted, run_id=run_id, token=token)
         ((row,),) = yield [calls.save(partition, [save], boot)]
         saved: Saved = row
         if saved.status == "saved":
+            yield from _take_along(space, save)
             if saved.is_head:
                 yield [calls.wake(space, 1)]
             return Stored(definition, saved.generation, saved.version)
@@ -184,6 +220,19 @@ def edit(
             raise StaleToken(f"run {run_id} lost its lease: its writes are refused")
         needs_plan = saved.status == "replan"
     raise ConflictError(f"task {task_id!r} kept being changed by others; save it again")
+
+
+def _take_along(space: Space, save: Save) -> Steps[None]:
+    """Waiting runs follow their task to another queue: the old one may have no workers any more."""
+    if save.base is None or save.base.definition.queue == save.definition.queue:
+        return
+    partition, old, new = space.partition_of(save.definition.id), save.base.definition.queue, save.definition.queue
+    cursor: int | None = None
+    while cursor != 0:
+        cursor, runs = yield from page_of_waiting(partition, old, cursor or 0)
+        mine = [run_id for run_id in runs if task_id_of(run_id) == save.definition.id]
+        if mine:
+            yield [calls.move(partition, run_id, old, new) for run_id in mine]
 
 
 def delete(space: Space, stored: Stored) -> Steps[bool]:
@@ -229,22 +278,25 @@ def trigger(space: Space, stored: Stored, *, counts: bool = False) -> Steps[str]
 def pause(space: Space, stored: Stored, by: str = "", reason: str = "") -> Steps[None]:
     """Holds the schedule until ``resume``. Raises DoesNotExist."""
     partition = space.partition_of(stored.definition.id)
-    yield from _applied(space, stored, lambda current: calls.pause(partition, current, by, reason))
+    yield from _applied(space, stored, lambda op, current: calls.pause(partition, op, current, by, reason))
 
 
 def resume(space: Space, stored: Stored) -> Steps[None]:
     """Lets the schedule go on, strictly after now. Raises DoesNotExist."""
     partition = space.partition_of(stored.definition.id)
-    yield from _applied(space, stored, lambda current: calls.resume(partition, current))
+    yield from _applied(space, stored, lambda op, current: calls.resume(partition, op, current))
     yield [calls.wake(space, 1)]
 
 
-def _applied(space: Space, stored: Stored, call_of: Callable[[Stored], calls.Call[str]]) -> Steps[None]:
+def _applied(space: Space, stored: Stored, call_of: Callable[[str, Stored], calls.Call[str]]) -> Steps[None]:
     """Sends the call, and again with what is stored now where the task was changed since it was loaded."""
     for _ in range(_TRIES):
-        (status,) = yield [call_of(stored)]
+        (now_ms,) = yield [calls.server_time(space)]
+        (status,) = yield [call_of(new_op(now_ms), stored)]
         if status == "gone":
             raise _gone(stored.definition.id)
+        if status == "expired":
+            raise SisyError("the operation took too long to reach Redis and was refused; repeat it")
         if status != "moved":
             return
         stored = yield from _reloaded(space, stored)

@@ -15,7 +15,7 @@ from sisy_redis.cron import Piece
 from sisy_redis.definitions import Definition, Dropped, DstRule, Misfire, Plan, Reason, Replan, Segment
 from sisy_redis.errors import ScheduleError
 
-__all__ = ["check_schedule", "decode", "encode", "jitter_ms", "plan", "replan", "upcoming"]
+__all__ = ["check_schedule", "decode", "encode", "is_once", "jitter_ms", "plan", "replan", "upcoming"]
 
 HORIZON_MS = 48 * 3_600_000
 MAX_SEGMENTS = 8
@@ -36,7 +36,7 @@ def upcoming(
     n: int = 5,
     *,
     hash_id: str | None = None,
-    dst: DstRule = DstRule.CRON,
+    dst: DstRule | str = DstRule.CRON,
 ) -> list[datetime]:
     """The first ``n`` instants of a schedule strictly later than ``after`` (default: now), aware, in ``tz``.
 
@@ -45,14 +45,26 @@ def upcoming(
     """
     if not isinstance(schedule, str):
         raise ScheduleError(f"A schedule must be text, not {type(schedule).__name__}")
+    if after is not None and not isinstance(after, datetime):
+        raise ScheduleError(f"after must be a datetime, not {type(after).__name__}")
     if after is not None and after.utcoffset() is None:
         raise ScheduleError("after must be an aware datetime; add tzinfo")
-    if _is_once(schedule):
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise ScheduleError(f"n must be a whole number, not {n!r}")
+    if is_once(schedule):
         raise ScheduleError("@once has no instants of its own; it is due at the task's start")
-    start_ms = clock.wall_ms() if after is None else clock.to_ms(after)
-    timeline = _Timeline(schedule, cron.zone(tz), dst, hash_id, None)
+    # Nothing fires before the epoch, where sisy's time begins.
+    start_ms = clock.wall_ms() if after is None else max(-1, clock.to_ms(after))
+    timeline = _Timeline(schedule, cron.zone(tz), _rule(dst), hash_id, None)
     found = islice(_enumerated(timeline.pieces(start_ms, _NO_END_MS)), max(n, 0))
     return [clock.from_ms(ms).astimezone(timeline.tz) for ms in found]
+
+
+def _rule(dst: object) -> DstRule:
+    try:
+        return DstRule(dst)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ScheduleError(f"dst must be one of {', '.join(DstRule)}, not {dst!r}") from error
 
 
 def check_schedule(definition: Definition) -> None:
@@ -76,18 +88,24 @@ def check_schedule(definition: Definition) -> None:
 
 
 def plan(
-    definition: Definition, after_ms: int, *, horizon_ms: int = HORIZON_MS, max_segments: int = MAX_SEGMENTS
+    definition: Definition,
+    after_ms: int,
+    *,
+    previous_ms: int | None = None,
+    horizon_ms: int = HORIZON_MS,
+    max_segments: int = MAX_SEGMENTS,
 ) -> Plan:
     """The instants strictly after ``after_ms`` and in [start, end), at least ``min_gap_ms`` apart.
 
     They reach at most ``horizon_ms`` ahead, but there are two where two exist (with ``max_segments`` of 2 or more);
     an interval is one segment without an end. Planning again after the last instant continues without gap or repeat:
-    ``after_ms`` counts as taken if it is an instant of the schedule. ``complete`` only if nothing can follow.
+    ``after_ms`` counts as taken if it is an instant of the schedule, ``previous_ms`` in any case: both keep their
+    distance from what follows. ``complete`` only if nothing can follow.
     """
     timeline = _timeline(definition)
     if timeline is None:
         return Plan((Segment(definition.start_ms, 0, 1),) if definition.start_ms > after_ms else (), True)
-    previous = _taken(timeline, definition, after_ms)
+    previous = _latest(_taken(timeline, definition, after_ms), previous_ms if definition.min_gap_ms else None)
     low = max(after_ms, definition.start_ms - 1)
     if timeline.step_ms:
         return _interval(timeline, definition, low, previous)
@@ -97,8 +115,10 @@ def plan(
     return _cron_plan(timeline, low, definition.end_ms, definition.min_gap_ms, previous, limit, max_segments)
 
 
-def replan(definition: Definition, cursor_ms: int, now_ms: int) -> Replan:
+def replan(definition: Definition, cursor_ms: int, now_ms: int, previous_ms: int | None = None) -> Replan:
     """What becomes of a task whose plan ran out at ``cursor_ms``: missed instants by its policy, then a plan.
+
+    ``previous_ms`` is the nominal instant of its last run, from which the next ones keep their distance.
 
     Late is an instant at or before ``now_ms - misfire_grace_ms``. What is older than the catch-up window (0: no window)
     is dropped, then the policy decides; dropped ranges ascend and do not overlap. A one-off instant is never dropped.
@@ -110,15 +130,16 @@ def replan(definition: Definition, cursor_ms: int, now_ms: int) -> Replan:
     dropped: list[Dropped] = []
     cursor = cursor_ms
     if definition.catchup_window_ms:
-        old = _missed(timeline, definition, cursor, min(now_ms - definition.catchup_window_ms - 1, late_ms), 0)
+        old_ms = min(now_ms - definition.catchup_window_ms - 1, late_ms)
+        old = _missed(timeline, definition, cursor, old_ms, 0, previous_ms)
         dropped += old.dropped(Reason.WINDOW)
         cursor = old.last(cursor)
     keep, reason = _policy(definition)
-    missed = _missed(timeline, definition, cursor, late_ms, keep)
+    missed = _missed(timeline, definition, cursor, late_ms, keep, previous_ms)
     dropped += missed.dropped(reason)
     cursor = missed.last(cursor)
     decided = cursor if definition.min_gap_ms else max(cursor, late_ms)
-    ahead = plan(definition, decided, horizon_ms=HORIZON_MS + max(now_ms - decided, 0))
+    ahead = plan(definition, decided, previous_ms=previous_ms, horizon_ms=HORIZON_MS + max(now_ms - decided, 0))
     kept = [_segment(piece) for piece in missed.kept]
     return Replan(tuple(dropped), Plan(_joined(kept, ahead.segments), ahead.complete))
 
@@ -132,21 +153,24 @@ def jitter_ms(task_id: str, nominal_ms: int, limit_ms: int) -> int:
 
 
 def encode(value: Plan) -> str:
-    """A plan as stored: ``first:step:count,…``, ``*`` for an endless count, a trailing ``.`` if complete."""
+    """A plan as stored: ``first:step:count,…``, ``*`` for an endless count, a trailing ``.`` if complete.
+
+    Scripts put a ``!`` before a first instant that is none of the schedule's.
+    """
     parts = (f"{s.first_ms}:{s.step_ms}:{'*' if s.count is None else s.count}" for s in value.segments)
     return ",".join(parts) + ("." if value.complete else "")
 
 
 def decode(text: str) -> Plan:
     """The plan that ``encode`` wrote. Raises ValueError for any other text."""
-    body = text.removesuffix(".")
+    body = text.removeprefix("!").removesuffix(".")
     segments = []
     for part in body.split(",") if body else ():
         match = _SEGMENT.fullmatch(part)
         if not match:
             raise ValueError(f"Not a plan: {text!r}")
         segments.append(Segment(int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])))
-    return Plan(tuple(segments), text.endswith("."))
+    return Plan(tuple(segments), text.endswith("."), text.startswith("!"))
 
 
 class _Timeline:
@@ -211,14 +235,15 @@ def _timeline(definition: Definition) -> _Timeline | None:
     """None for ``@once``."""
     if not isinstance(definition.schedule, str):
         raise ScheduleError(f"A schedule must be text, not {type(definition.schedule).__name__}")
-    if _is_once(definition.schedule):
+    if is_once(definition.schedule):
         cron.zone(definition.tz)
         return None
     hash_id = definition.id if "h" in definition.schedule.lower() else None
     return _shared(definition.schedule, definition.tz, definition.dst, hash_id, definition.anchor_ms)
 
 
-def _is_once(schedule: str) -> bool:
+def is_once(schedule: str) -> bool:
+    """Whether a schedule is the one instant that a task's start names."""
     return schedule.strip().lower() == ONCE
 
 
@@ -246,6 +271,10 @@ def _taken(timeline: _Timeline, definition: Definition, after_ms: int) -> int | 
     """``after_ms`` if the instants after it must keep their distance from it."""
     in_bounds = definition.start_ms <= after_ms < definition.end_ms
     return after_ms if definition.min_gap_ms and in_bounds and timeline.has(after_ms) else None
+
+
+def _latest(one: int | None, other: int | None) -> int | None:
+    return max(one, other) if one is not None and other is not None else one if other is None else other
 
 
 def _spaced(piece: Piece, gap_ms: int, previous_ms: int | None) -> Piece | None:
@@ -356,11 +385,14 @@ def _policy(definition: Definition) -> tuple[int, Reason]:
             return definition.max_catchup, Reason.LIMIT
 
 
-def _missed(timeline: _Timeline, definition: Definition, cursor_ms: int, until_ms: int, keep: int) -> _Missed:
+def _missed(
+    timeline: _Timeline, definition: Definition, cursor_ms: int, until_ms: int, keep: int, previous_ms: int | None
+) -> _Missed:
     """The instants after the cursor up to ``until_ms`` inclusive, the newest ``keep`` of them kept."""
     low, end = max(cursor_ms, definition.start_ms - 1), min(until_ms + 1, definition.end_ms)
     gap = definition.min_gap_ms
-    source = timeline.spaced(low, end, gap, _taken(timeline, definition, cursor_ms))
+    previous = _latest(_taken(timeline, definition, cursor_ms), previous_ms if gap else None)
+    source = timeline.spaced(low, end, gap, previous)
     pieces = list(islice(source, _COUNTED_PIECES + 1))
     if not pieces:
         return _Missed(0, 0, 0, ())

@@ -49,6 +49,11 @@ class TaskState:
     pause: Pause | None
     unroutable: str | None
 
+    @property
+    def is_held(self) -> bool:
+        """Paused or not enabled."""
+        return self.pause is not None or not self.stored.definition.enabled
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
@@ -102,6 +107,18 @@ def load_records(space: Space, ids: Sequence[str]) -> Steps[tuple[int, dict[str,
     return now_ms, found
 
 
+def load_plans(space: Space, tasks: Sequence[Stored]) -> Steps[dict[str, PlanState]]:
+    """The plans of stored tasks; those that cannot be read are left out."""
+    batch = [read(_plain, "HGET", space.partition_of(s.definition.id).key("plan"), s.definition.id) for s in tasks]
+    rows = yield batch
+    found = {}
+    for stored, column in zip(tasks, rows, strict=True):
+        state = calls.readable_plan_state(stored, column)
+        if state is not None:
+            found[stored.definition.id] = state
+    return found
+
+
 def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
     """Everything about the tasks that exist among ``ids``, in that order."""
     by_partition = _grouped(space, ids)
@@ -124,8 +141,9 @@ def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
     scores = yield [
         read(_score, "ZSCORE", space.partition_of(i).due(s.stored.definition.queue), i) for i, s in states.items()
     ] or [calls.server_time(space)]
+    # Where the schedule is held, the score only says when the task ends.
     placed = {
-        task_id: TaskState(s.stored, s.plan, score, *_rest(s))
+        task_id: TaskState(s.stored, s.plan, None if s.is_held else score, *_rest(s))
         for (task_id, s), score in zip(states.items(), scores[: len(states)], strict=True)
     }
     return [placed[task_id] for task_id in ids if task_id in placed]
@@ -160,6 +178,12 @@ def page_of_ids(p: Partition, cursor: int, count: int = 500) -> Steps[tuple[int,
     ((following, flat),) = yield [read(_plain, "HSCAN", p.key("plan"), cursor, "COUNT", count)]
     items = flat if isinstance(flat, dict) else flat[::2]
     return int(following), [text(item) for item in items]
+
+
+def page_of_waiting(p: Partition, queue: str, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
+    """A page of the runs that wait in a queue, and the cursor of the next page; 0 starts and ends."""
+    ((following, rows),) = yield [read(_plain, "ZSCAN", p.waiting_queue(queue), cursor, "COUNT", count)]
+    return int(following), [text(member) for member, _ in _pairs(rows)]
 
 
 def history(space: Space, task_id: str | None = None, n: int = 20) -> Steps[list[HistoryEntry]]:
@@ -254,13 +278,13 @@ def _state(task_id: str, values: Sequence[bytes | None]) -> TaskState:
     stored = codec.decode(task_id, record or b"")
     return TaskState(
         stored,
-        calls.plan_state(stored, plan) if plan else None,
+        calls.readable_plan_state(stored, plan),
         None,
         int(open_runs or 0),
         int(remaining) if remaining is not None else None,
         _last_run(text(last)) if last else None,
         _pause(text(paused)) if paused else None,
-        text(unroutable).split(" ", 4)[4] if unroutable else None,
+        text(unroutable).split("\t", 4)[4] if unroutable else None,
     )
 
 

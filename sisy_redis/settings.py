@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sisy_redis.errors import SettingsError
 
-__all__ = ["Settings", "configure", "current", "origin"]
+__all__ = ["Settings", "check", "configure", "current", "origin"]
 
 PREFIX = "SISY_"
 URL_SCHEMES = (
@@ -203,6 +203,11 @@ def current() -> Settings:
     with _configured_lock:
         configured = dict(_configured)
     return Settings(**{name: _resolve(name, configured)[0] for name in _READERS})
+
+
+def check(name: str, value: object, source: str) -> Any:
+    """The setting ``name`` as read from ``value``. Raises SettingsError that names the ``source``."""
+    return _checked(name, value, source)
 
 
 def origin(name: str) -> str:

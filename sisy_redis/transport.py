@@ -28,17 +28,14 @@ Steps = Generator[Sequence[Call[Any]], list[Any], T]
 
 log = logging.getLogger(__name__)
 
+# redis-py takes the code out of the texts of the errors it has classes for.
 _TRANSIENT = (
-    "LOADING",
-    "READONLY",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-    "TRYAGAIN",
-    "BUSY",
-    "MISCONF",
-    "NOREPLICAS",
-    "UNKILLABLE",
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
 )
+_TRANSIENT_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE", "UNBLOCKED")
 _CONNECT_TIMEOUT = 5.0
 _SOCKET_TIMEOUT = 5.0
 
@@ -48,16 +45,17 @@ def _mapped(error: Exception, url: str) -> Exception:
         return SettingsError(f"Redis refused the user or password: {error}; check the URL")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return RedisUnavailable(f"Redis cannot be reached: {error}")
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return RedisUnavailable(f"Redis is full: {error}; raise maxmemory or delete tasks")
     if isinstance(error, redis.ResponseError):
-        if str(error).startswith(_TRANSIENT):
+        if isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_CODES):
             return RedisUnavailable(f"Redis refuses to work at the moment: {error}")
-        if str(error).startswith("OOM"):
-            return RedisUnavailable(f"Redis is full: {error}; raise maxmemory or delete tasks")
         return SisyError(f"Redis answered with an error: {error}")
     return error
 
 
-def _options(url: str, decode: bool, timeout: float) -> dict[str, Any]:
+def check_url(url: str) -> None:
+    """Raises SettingsError for a URL that no client here can use."""
     scheme = url.partition("://")[0]
     if scheme not in ("redis", "rediss", "unix"):
         raise SettingsError(f"the Redis URL has the scheme {scheme!r}; use redis://, rediss:// or unix://")
@@ -68,6 +66,10 @@ def _options(url: str, decode: bool, timeout: float) -> dict[str, Any]:
         raise SettingsError(
             "the Redis URL's port is no number; a password with / or : in it must be percent-encoded"
         ) from None
+
+
+def _options(url: str, decode: bool, timeout: float) -> dict[str, Any]:
+    check_url(url)
     return {
         "socket_timeout": timeout,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
@@ -88,10 +90,18 @@ def _missing(replies: Sequence[Any]) -> list[int]:
 
 
 def _decoded(batch: Sequence[Call[Any]], replies: Sequence[Any], url: str) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise _mapped(reply, url) from reply
-    return [call.decode(reply) for call, reply in zip(batch, replies, strict=True)]
+    """Each call's answer, or in its place the error it was refused with."""
+    return [
+        _mapped(reply, url) if isinstance(reply, Exception) else call.decode(reply)
+        for call, reply in zip(batch, replies, strict=True)
+    ]
+
+
+def _all_answered(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _patience(seconds: float) -> dict[str, Any]:
@@ -128,7 +138,7 @@ class Transport:
             # Its other idle connections are as dead; each would fail one more call after the server is back.
             self._client.connection_pool.disconnect(inuse_connections=False)
             raise _mapped(error, self.url) from error
-        return _decoded(batch, replies, self.url)
+        return _all_answered(_decoded(batch, replies, self.url))
 
     def run(self, steps: Steps[T]) -> T:
         """Drives an operation to its result, repeating each of its calls while Redis cannot be reached."""
@@ -178,6 +188,13 @@ class AsyncTransport:
 
     async def execute(self, batch: Sequence[Call[Any]]) -> list[Any]:
         """Sends the calls in one round trip, once. Raises RedisUnavailable like its synchronous twin."""
+        return _all_answered(await self.exchange(batch))
+
+    async def exchange(self, batch: Sequence[Call[Any]]) -> list[Any]:
+        """``execute``, where a call that was refused has its error in the place of its answer.
+
+        What was answered beside it counts: a full server settles though it admits nothing.
+        """
         try:
             replies = await self._send(batch, whole=False)
             missing = _missing(replies)

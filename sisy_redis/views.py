@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from sisy_redis import build, calls, clock, operations, planning, queries
-from sisy_redis.definitions import Definition, Stored
+from sisy_redis.definitions import Definition, Plan, Stored
 from sisy_redis.errors import DoesNotExist
 from sisy_redis.fields import check_text, fields_of_definition
 from sisy_redis.keys import Space
@@ -90,11 +90,15 @@ def save_many(space: Space, definitions: Iterable[Definition]) -> Steps[list[str
 
 def load(space: Space, task: "str | TaskView") -> Steps[TaskView]:
     """The task as it is now. Raises DoesNotExist."""
+    return view_of((yield from _state(space, task)))
+
+
+def _state(space: Space, task: "str | TaskView") -> Steps[TaskState]:
     task_id = task if isinstance(task, str) else task.id
     states = yield from queries.load_states(space, [task_id])
     if not states or (isinstance(task, TaskView) and states[0].stored.generation != task.stored.generation):
         raise DoesNotExist(f"no task has the id {task_id!r}: it was never saved, was deleted, or has ended")
-    return view_of(states[0])
+    return states[0]
 
 
 def find(space: Space, label: str | None, limit: int | None) -> Steps[list[TaskView]]:
@@ -149,24 +153,28 @@ def history(space: Space, task: "str | TaskView | None", n: int) -> Steps[list[H
 
 def upcoming(space: Space, task: "str | TaskView", n: int) -> Steps[list[datetime]]:
     """The next nominal instants of a task."""
-    found = yield from load(space, task)
+    state = yield from _state(space, task)
     (now_ms,) = yield [calls.server_time(space)]
-    if found.pause or not found.enabled:
+    if state.is_held:
         return []
-    limit = n if found.iterations_left is None else min(n, found.iterations_left)
-    return [clock.from_ms(ms) for ms in islice(_instants(found.stored.definition, now_ms), max(0, limit))]
+    limit = n if state.iterations_left is None else min(n, state.iterations_left)
+    first = state.plan.plan if state.plan else Plan()
+    return [clock.from_ms(ms) for ms in islice(_instants(state.stored.definition, first, now_ms), max(0, limit))]
 
 
-def _instants(definition: Definition, after_ms: int) -> Iterator[int]:
+def _instants(definition: Definition, planned: Plan, after_ms: int) -> Iterator[int]:
+    """The planned instants, and those that follow them."""
     while True:
-        planned = planning.plan(definition, after_ms)
         for segment in planned.segments:
             index = 0
             while segment.count is None or index < segment.count:
                 after_ms = segment.first_ms + index * segment.step_ms
                 yield after_ms
                 index += 1
-        if planned.complete or not planned.segments:
+        if planned.complete:
+            return
+        planned = planning.plan(definition, after_ms)
+        if not planned.segments:
             return
 
 

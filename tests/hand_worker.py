@@ -35,5 +35,5 @@ class HandWorker:
     def settle(self, attempt: Attempt, action: str = "ok") -> bool:
         end = Settlement(attempt.run_id, attempt.token, action, attempt.queue)
         call = calls.settle(self.space.partition(0), self.boot, "hand", [end])
-        ((is_settled,),) = self.transport.execute([call])
-        return bool(is_settled)
+        ((answer,),) = self.transport.execute([call])
+        return bool(answer == "settled")

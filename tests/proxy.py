@@ -6,16 +6,26 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Forwards to a port. ``lose_after``: of the next ``losses`` requests that hold these bytes, the reply is cut off."""
+    """Forwards to a port. ``lose_after``: of the next ``losses`` requests that hold these bytes, the reply is cut off.
+
+    While ``holds`` is set, replies to such requests wait until it is cleared.
+    """
 
     def __init__(self, port: int, lose_after: bytes) -> None:
         self._target, self._marker = port, lose_after
         self.losses = 0
         self.lost = 0
+        self.holds = False
+        self._released = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def release(self) -> None:
+        """Lets the held replies go."""
+        self.holds = False
+        self._released.set()
 
     def close(self) -> None:
         self._listener.close()
@@ -34,10 +44,12 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
-        is_doomed = threading.Event()
+        is_doomed, is_held = threading.Event(), threading.Event()
 
         def up() -> None:
             while data := _read(client):
+                if self.holds and self._marker in data:
+                    is_held.set()
                 if self.losses and self._marker in data:
                     self.losses -= 1
                     self.lost += 1
@@ -49,6 +61,8 @@ class Proxy:
         while data := _read(server):
             if is_doomed.is_set():
                 break
+            if is_held.is_set():
+                self._released.wait(60)
             try:
                 client.sendall(data)
             except OSError:

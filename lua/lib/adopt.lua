@@ -2,7 +2,7 @@
 -- or has nothing left though the schedule goes on: the client plans again from the server's time.
 local function adopt_plan(text, planned_from, after)
   local segments, complete = parse_segments(text)
-  if planned_from > after then
+  if not segments or planned_from > after then
     return nil
   end
   drop(segments, count_until(segments, after))

@@ -15,6 +15,10 @@ local function drop_late(task, id, plan, now, lines)
     return false
   end
   if not plan.complete and last_instant(segments) <= late_until then
+    if plan.beside then
+      -- It is no instant of the schedule, so whoever plans anew does not find it.
+      let_go(1, task.misfire == 'skip' and 'misfire' or 'coalesced')
+    end
     return true
   end
   if task.window > 0 then

@@ -1,12 +1,24 @@
 -- A task's column in `plan`: "<generation> <schedule version> <cursor> <admitted> <segments>". Segments are
--- "first:step:count,…", "*" for an endless count, and a last "." when the schedule has no instant after them.
+-- "first:step:count,…", "*" for an endless count, a leading "!" when the first of them is an instant beside the schedule
+-- (a one-off, or a first run at once), and a last "." when the schedule has no instant after them.
 -- `admitted` is the nominal instant of the last admitted run, "-" for none, "=" when it equals the cursor.
+-- Returns nil for any other text.
 local function parse_segments(text)
-  local segments = {}
-  for first, step, count in string.gmatch(text, '(%d+):(%d+):([%d*]+)') do
-    segments[#segments + 1] = {tonumber(first), tonumber(step), count == '*' and math.huge or tonumber(count)}
+  local is_beside, body, last = string.match(text, '^(!?)(.-)(%.?)$')
+  local segments, at = {}, 1
+  body = body ~= '' and body .. ',' or body
+  while at <= #body do
+    local first, step, count, following = string.match(body, '^(%d+):(%d+):(%d+),()', at)
+    if not first then
+      first, step, following = string.match(body, '^(%d+):(%d+):%*,()', at)
+      if not first then
+        return nil
+      end
+    end
+    segments[#segments + 1] = {tonumber(first), tonumber(step), count and tonumber(count) or math.huge}
+    at = following
   end
-  return segments, string.sub(text, -1) == '.'
+  return segments, last == '.', is_beside == '!' and segments[1] and segments[1][1] or nil
 end
 
 local function format_segments(segments, complete)
@@ -22,12 +34,15 @@ local function parse_plan(text)
   if not generation then
     return nil
   end
-  local segments, complete = parse_segments(rest)
+  local segments, complete, beside = parse_segments(rest)
+  if not segments then
+    return nil
+  end
   if admitted == '=' then
     admitted = cursor
   end
   return {generation = generation, version = version, cursor = tonumber(cursor),
-          admitted = tonumber(admitted), segments = segments, complete = complete}
+          admitted = tonumber(admitted), segments = segments, complete = complete, beside = beside}
 end
 
 local function format_plan(plan)
@@ -35,8 +50,10 @@ local function format_plan(plan)
   if plan.admitted then
     admitted = plan.admitted == plan.cursor and '=' or int(plan.admitted)
   end
+  local first = plan.segments[1]
   return table.concat({plan.generation, plan.version, int(plan.cursor), admitted,
-                       format_segments(plan.segments, plan.complete)}, ' ')
+                       (first and first[1] == plan.beside and '!' or '') .. format_segments(plan.segments, plan.complete)},
+                      ' ')
 end
 
 -- How many instants lie at or before `limit`.

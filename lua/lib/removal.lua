@@ -18,6 +18,7 @@ local function remove_task(keys, id, now)
   redis.call('HDEL', keys.last, id)
   redis.call('HDEL', keys.paused, id)
   redis.call('HDEL', keys.unroutable, id)
+  redis.call('HDEL', keys.quarantine, id)
   return task
 end
 

@@ -59,12 +59,12 @@ def worker(state: WorkerState) -> dict[str, Any]:
 
 
 def _state(view: TaskView) -> str:
-    if view.unroutable:
-        return "unroutable"
     if view.pause:
         return f"paused by {view.pause.by}" if view.pause.by else "paused"
     if not view.enabled:
         return "disabled"
+    if view.unroutable:
+        return "unroutable"
     return "running" if view.running else "waiting"
 
 

@@ -52,7 +52,7 @@ def _played(stack: ExitStack, as_json: bool) -> tuple[Verdict, list[int], list[s
     stack.callback(shutil.rmtree, home, ignore_errors=True)
     server = stack.enter_context(embedded.acquire(home / "server"))
     scheduler = stack.enter_context(Scheduler(server.url, namespace=_NAMESPACE))
-    fleet = Fleet(server.url, _NAMESPACE, home)
+    fleet = Fleet(server.home, _NAMESPACE, home)
     stack.callback(fleet.stop)
     shown = screen(is_quiet=as_json)
     stack.callback(shown.close)

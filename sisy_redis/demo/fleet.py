@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import sisy_redis
+from sisy_redis import clock
+from sisy_redis.worker.supervisor import die_with
 
 LEASE_SECONDS = 2
 _GRACE_SECONDS = 6.0
@@ -16,9 +19,10 @@ _GRACE_SECONDS = 6.0
 class Fleet:
     """Worker processes; ``stop`` ends every one of them and returns when they are gone."""
 
-    def __init__(self, url: str, namespace: str, home: Path) -> None:
-        self._home = home
-        self._command = [sys.executable, "-m", "sisy_redis.worker", "--redis-url", url, "--namespace", namespace]
+    def __init__(self, server_home: Path, namespace: str, home: Path) -> None:
+        self._home, self._server_home = home, server_home
+        # Users of the embedded server like this process: the last one out stops it, even if this one is killed.
+        self._command = [sys.executable, "-m", "sisy_redis.worker", "--embedded", "--namespace", namespace]
         self._command += ["--import", "sisy_redis.demo.tasks", "--allow", "sisy_redis.demo.tasks"]
         self._command += ["--lease", str(LEASE_SECONDS), "--drain-timeout", "4", "--log-level", "warning"]
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -38,7 +42,12 @@ class Fleet:
         for i in range(number):
             with (self._home / f"worker-{i}.log").open("wb") as log:
                 process = subprocess.Popen(
-                    self._command, stdout=log, stderr=log, env=_environment(os.environ), start_new_session=True
+                    self._command,
+                    stdout=log,
+                    stderr=log,
+                    env=_environment(os.environ) | {"SISY_HOME": str(self._server_home)},
+                    start_new_session=True,
+                    preexec_fn=die_with(os.getpid()),
                 )
             self._processes.append(process)
 
@@ -50,13 +59,16 @@ class Fleet:
                 process.wait()
 
     def stop(self) -> None:
-        """Asks every worker to end, and kills those that do not."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
+        """Asks every worker to end, and kills those that do not; all of them at once where a second Ctrl-C comes."""
+        try:
+            for process in self._processes:
+                process.terminate()
+            deadline = clock.monotonic() + _GRACE_SECONDS
+            for process in self._processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - clock.monotonic()))
+        finally:
+            for process in self._processes:
                 process.kill()
                 process.wait()
 

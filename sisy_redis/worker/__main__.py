@@ -17,14 +17,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         callables.set_up_project()
         options.check_server(chosen, settings.current().redis_url, os.environ)
+        service.check_usage(chosen)
     except SettingsError as error:
         print(f"sisy-redis: {error}", file=sys.stderr)
-        return 1
+        return 2
+    except KeyboardInterrupt:
+        return 130
     if chosen.processes > 1:
         return supervisor.run(
             chosen.processes, [sys.executable, "-m", "sisy_redis.worker", *arguments, "--processes", "1"]
         )
-    return service.run(chosen)
+    try:
+        return service.run(chosen)
+    except KeyboardInterrupt:
+        # Before the worker listens for signals: nothing was claimed yet.
+        return 130
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -32,12 +33,43 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+class TaskData(Mapping[str, Any]):
+    """What a process run knows of its task: ``id``, ``label`` and ``userdata``, as attributes and as items; read-only."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._data = MappingProxyType(dict(data))
+
+    @property
+    def id(self) -> str:
+        return str(self._data["id"])
+
+    @property
+    def label(self) -> str:
+        return str(self._data["label"])
+
+    @property
+    def userdata(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._data["userdata"]
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        return self._data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
 def _message(request: dict[str, Any]) -> dict[str, Any]:
     details = dict(request["message"])
     for name in ("nominal", "previous"):
         details[name] = details[name] and datetime.fromisoformat(details[name])
     frozen = MappingProxyType(details)
-    return {"task": MappingProxyType(request["task"]), "message": frozen, "channel_message": frozen}
+    return {"task": TaskData(request["task"]), "message": frozen, "channel_message": frozen}
 
 
 def _run(request: dict[str, Any]) -> str:

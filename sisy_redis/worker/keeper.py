@@ -5,8 +5,10 @@ ends what outlived its timeout.
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from sisy_redis import calls, clock
+from sisy_redis.calls import Settlement
 from sisy_redis.errors import SisyError
 from sisy_redis.keys import Partition, Space
 from sisy_redis.transport import Transport
@@ -86,14 +88,14 @@ class LeaseKeeper(threading.Thread):
 
     def _reap(self, partition: Partition, expired: calls.Expired) -> None:
         try:
-            left = 1
-            while left:
+            while True:
                 (answer,) = self._transport.execute([calls.reap(partition, expired, MAX_REDELIVERIES)])
-                status, taken, left = answer
-                if status != "reaped" or not taken:
+                if answer.taken:
+                    log.warning("worker %s is dead: %d of its attempts were taken back", expired.name, answer.taken)
+                    self._transport.execute([calls.wake(self._space, 1)])
+                if not answer.left or not (answer.taken or answer.missing):
                     return
-                log.warning("worker %s is dead: %d of its attempts were taken back", expired.name, taken)
-                self._transport.execute([calls.wake(self._space, 1)])
+                expired = replace(expired, queues=",".join({*expired.queues.split(","), *answer.missing} - {""}))
         except SisyError as error:
             log.debug("worker %s could not be reaped: %s", expired.name, error)
 
@@ -101,11 +103,17 @@ class LeaseKeeper(threading.Thread):
         for overdue in self._deadlines.overdue():
             lease, settlement = overdue.lease, overdue.settlement
             try:
-                if lease.is_trusted:
-                    call = calls.settle(lease.partition, lease.boot, self._name, [settlement])
-                    ((is_settled,),) = self._transport.execute([call])
-                    if is_settled:
-                        log.warning("run %s is ended: %s", settlement.run_id, settlement.text)
+                if lease.is_trusted and self._settle(lease, settlement):
+                    log.warning("run %s is ended: %s", settlement.run_id, settlement.text)
                 self._deadlines.end(settlement.run_id, settlement.token)
             except SisyError as error:
                 log.debug("run %s could not be ended: %s", settlement.run_id, error)
+
+    def _settle(self, lease: Lease, settlement: Settlement) -> bool:
+        answer = f"elsewhere {settlement.queue}"
+        while answer.startswith("elsewhere "):
+            settlement = replace(settlement, queue=answer.removeprefix("elsewhere "))
+            ((answer,),) = self._transport.execute(
+                [calls.settle(lease.partition, lease.boot, self._name, [settlement])]
+            )
+        return bool(answer == "settled")

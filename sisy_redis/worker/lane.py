@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sisy_redis import calls, clock, operations
 from sisy_redis.calls import Call, Claimed, Settlement
@@ -53,12 +53,16 @@ class Lane:
         """What waits to be settled, at most one script's worth."""
         return self.endings[:_MOST_SETTLEMENTS]
 
-    def settled(self, answers: Sequence[bool]) -> None:
-        """The oldest endings were answered: whether each was accepted."""
+    def settled(self, answers: Sequence[str]) -> None:
+        """The oldest endings were answered."""
         answered, self.endings = self.endings[: len(answers)], self.endings[len(answers) :]
-        for ending, is_accepted in zip(answered, answers, strict=True):
+        for ending, answer in zip(answered, answers, strict=True):
+            status, _, queue = answer.partition(" ")
+            if status == "elsewhere":
+                ending.settlement = replace(ending.settlement, queue=queue)
+                self.endings.append(ending)
             # One whose first reply was lost is stale when it is repeated, though it was accepted.
-            if is_accepted or (ending.sends > 1 and self.lease.is_trusted):
+            elif status == "settled" or (ending.sends > 1 and self.lease.is_trusted):
                 if ending.then is not None:
                     ending.then()
             else:

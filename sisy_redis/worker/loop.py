@@ -10,7 +10,7 @@ from typing import Any
 from sisy_redis import calls, clock
 from sisy_redis.calls import Claimed, Settlement
 from sisy_redis.definitions import Attempt
-from sisy_redis.errors import RedisUnavailable, SisyError
+from sisy_redis.errors import SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport
 from sisy_redis.worker.keeper import LeaseKeeper
@@ -51,6 +51,7 @@ class Loop:
         self._lanes: list[Lane] = []
         self._planners: dict[int, Planner] = {}
         self._side_work: set[asyncio.Task[None]] = set()
+        self._beginning = 0
         self._is_stopping = False
         self._is_burst = False
         self._lost: list[Lease] = []
@@ -87,7 +88,7 @@ class Loop:
     async def serve(self, *, burst: bool) -> None:
         """Works until ``stop``, or in a burst until nothing is due or running."""
         self._is_burst = burst
-        while not self._lanes and not self._is_stopping:
+        while len(self._lanes) < self._space.partitions and not self._is_stopping:
             async with self._outage.waits():
                 await self._open_lanes()
         listener = asyncio.create_task(self._listen())
@@ -109,41 +110,53 @@ class Loop:
     async def drain(self, timeout_s: float) -> None:
         """Waits for what runs, settles it, and gives up the leases; what is left is for others at once."""
         deadline = clock.monotonic() + timeout_s
-        while self._lanes and clock.monotonic() < deadline:
+        complaint = ""
+        while clock.monotonic() < deadline:
             self._something.clear()
+            self._give_up_lost()
             try:
                 for lane in self._lanes:
                     while lane.endings:
                         await self._settle(lane)
             except SisyError as error:
-                log.warning("could not settle while draining: %s", error)
                 self._something.clear()
+                if not complaint:
+                    log.warning("could not settle while draining: %s; trying until the drain timeout", error)
+                complaint = str(error)
             if not any(lane.held or lane.endings for lane in self._lanes):
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._something.wait(), min(1.0, max(0.01, deadline - clock.monotonic())))
         for lane in self._lanes:
-            self._keeper.forget(lane.lease)
-            left = len(lane.held)
-            for run_id in list(lane.held):
-                self._pools.cancel(run_id)
-            try:
-                p = lane.partition
-                await self._transport.execute([calls.leave(p, lane.lease.boot)])
-            except SisyError as error:
-                log.warning("could not leave: %s; the lease runs out by itself", error)
-            if left:
-                log.warning("%d attempts did not end in time and are left to other workers", left)
+            await self._leave(lane)
+
+    async def _leave(self, lane: Lane) -> None:
+        self._keeper.forget(lane.lease)
+        if lane.held:
+            log.warning("%d attempts did not end in time and are left to other workers", len(lane.held))
+        for run_id in list(lane.held):
+            self._pools.cancel(run_id)
+        try:
+            await self._transport.execute([calls.leave(lane.partition, lane.lease.boot)])
+        except SisyError as error:
+            log.warning("could not leave: %s; the lease runs out by itself", error)
+
+    def _give_up_lost(self) -> None:
+        """While draining, a lost lease ends its runs and is not replaced."""
+        self._lost += [lane.lease for lane in self._lanes if not lane.lease.is_trusted]
+        for lane in [lane for lane in self._lanes if lane.lease in self._lost]:
+            self._abandon(lane)
+            self._lanes.remove(lane)
+        self._lost.clear()
 
     async def _open_lanes(self) -> None:
-        lanes = []
-        for p in self._space.all_partitions():
+        # Those that were opened before one failed are kept: a boot that is not served would be renewed for nothing.
+        for p in self._space.all_partitions()[len(self._planners) :]:
             opened = await open_lane(
                 self._transport, self._keeper, self._space, p, self._lease_s, self._queues, self._name
             )
-            lanes.append(opened)
+            self._lanes.append(opened)
             self._planners[p.index] = Planner(self._transport, p)
-        self._lanes = lanes
         self._outage.reached()
 
     async def _replace_lost(self) -> None:
@@ -176,7 +189,7 @@ class Loop:
 
     @property
     def _free(self) -> int:
-        return self._slots - self._pools.active
+        return self._slots - self._pools.active - self._beginning
 
     async def _tick(self) -> bool:
         """Settles and claims in every lane that has a reason to. True when nothing is due, running or unsettled."""
@@ -207,23 +220,26 @@ class Loop:
         if wants:
             slots = min(_LARGEST_CLAIM, max(1, self._free))
             sent.append(lane.next_claim(slots, self._queues, list(self.runner.refused)))
-        answers = await self._transport.execute(sent)
-        self._outage.reached()
-        if batch:
+        answers = await self._transport.exchange(sent)
+        if batch and not isinstance(answers[0], Exception):
             lane.settled(answers[0])
-        return await self._claimed(lane, answers[-1]) if wants else None
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        self._outage.reached()
+        return self._claimed(lane, answers[-1]) if wants else None
 
     async def _settle(self, lane: Lane) -> None:
         (answer,) = await self._transport.execute([self._settle_call(lane, lane.take_endings())])
         lane.settled(answer)
 
-    def _settle_call(self, lane: Lane, batch: list[Ending]) -> calls.Call[list[bool]]:
+    def _settle_call(self, lane: Lane, batch: list[Ending]) -> calls.Call[list[str]]:
         call = calls.settle(lane.partition, lane.lease.boot, self._name, [ending.settlement for ending in batch])
         for ending in batch:
             ending.sends += 1
         return call
 
-    async def _claimed(self, lane: Lane, answer: Claimed) -> Claimed:
+    def _claimed(self, lane: Lane, answer: Claimed) -> Claimed:
         if answer.status != "ok":
             lane.claim = None
             lane.lease.is_refused = True
@@ -234,32 +250,50 @@ class Loop:
         for run_id, token, queue in answer.unreadable:
             reason = "- its record cannot be read by this release"
             lane.endings.append(Ending(Settlement(run_id, token, "unroutable", queue, text=reason)))
-        if answer.watch == 2:
-            await self._transport.execute([calls.wake(self._space, 1)])
-        if answer.replans or answer.lows:
-            self._start(self._refill(lane, answer))
         for attempt in answer.attempts:
-            if attempt.losses == 0:
-                await self.runner.begin(lane, attempt, answer.now_ms)
-            else:
-                self._start(self._begin_again(lane, attempt, answer.now_ms))
+            self._begin(lane, attempt, answer.now_ms)
+        if answer.watch == 2:
+            self._start(self._wake_another())
+        if answer.replans or answer.lows or answer.unplannable:
+            self._start(self._refill(lane, answer))
         return answer
 
-    async def _begin_again(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
-        try:
-            call = calls.start(lane.partition, lane.lease.boot, attempt.run_id, attempt.token)
-            (is_ours,) = await self._transport.execute([call])
-        except SisyError as error:
-            log.warning("run %s is given back: %s", attempt.run_id, error)
-            self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "release", attempt.queue)))
+    def _begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
+        if attempt.losses == 0 and self.runner.is_known(attempt):
+            # The answer may have come after the lease ended, and then the run is another's already.
+            if lane.lease.is_trusted:
+                self.runner.begin(lane, attempt, now_ms)
             return
-        if is_ours and lane.lease.is_trusted:
-            await self.runner.begin(lane, attempt, now_ms)
-        else:
-            lane.held.pop(attempt.run_id, None)
+        self._beginning += 1
+        self._start(self._prepare(lane, attempt, now_ms))
+
+    async def _prepare(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
+        """Begins an attempt that needs more than its slot: an import, or the mark that a redelivered one began."""
+        try:
+            is_known = self.runner.is_known(attempt) or await self.runner.find(lane, attempt)
+            if is_known and attempt.losses:
+                call = calls.start(lane.partition, lane.lease.boot, attempt.run_id, attempt.token)
+                (is_ours,) = await self._transport.execute([call])
+                if not is_ours:
+                    lane.held.pop(attempt.run_id, None)
+                    return
+            if is_known and lane.lease.is_trusted:
+                self.runner.begin(lane, attempt, now_ms)
+        except Exception as error:  # noqa: BLE001 - an attempt that is held but never begun would be open for ever
+            log.warning("run %s is given back: %s", attempt.run_id, error, exc_info=not isinstance(error, SisyError))
+            self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "release", attempt.queue)))
+        finally:
+            self._beginning -= 1
+            self._something.set()
+
+    async def _wake_another(self) -> None:
+        try:
+            await self._transport.execute([calls.wake(self._space, 1)])
+        except SisyError as error:
+            log.debug("nobody could be woken: %s", error)
 
     async def _refill(self, lane: Lane, answer: Claimed) -> None:
-        if await self._planners[lane.partition.index].refill(answer.replans, answer.lows, answer.now_ms):
+        if await self._planners[lane.partition.index].refill(answer):
             lane.ask_now()
         self._something.set()
 
@@ -290,9 +324,10 @@ class Loop:
             try:
                 if await self._transport.wait_for_wake(self._space, random.uniform(3.0, 4.0)):
                     if self._free <= 0:
-                        await self._transport.execute([calls.wake(self._space, 1)])
+                        await self._wake_another()
                     for lane in self._lanes:
                         lane.ask_now()
                     self._something.set()
-            except RedisUnavailable:
+            except SisyError:
+                # The loop tells of the outage.
                 await asyncio.sleep(1.0)

@@ -19,26 +19,39 @@ class Outage:
     def __init__(self) -> None:
         self._since: float | None = None
         self._tries = 0
+        self._last_failure = ""
         self._wait = wait_random_exponential(multiplier=0.1, max=2.0)
 
     @asynccontextmanager
     async def waits(self) -> AsyncIterator[None]:
-        """Around one step: when Redis cannot be reached the step is given up and a pause is made."""
+        """Around one step: when Redis cannot be reached the step is given up and a pause is made.
+
+        So it is for any other error, which must not end the worker either: it is logged whole, once while it repeats.
+        """
         try:
             yield
         except RedisUnavailable as error:
             await self._pause(error)
+        except Exception as error:  # noqa: BLE001 - a step of the loop: the edge
+            if str(error) != self._last_failure:
+                log.exception("a step of the worker failed; it goes on")
+            self._last_failure = str(error)
+            await self._wait_a_little()
 
     def reached(self) -> None:
         """Redis answered: an outage is over."""
         if self._since is not None:
             log.warning("Redis is back after %.1f s", clock.monotonic() - self._since)
-            self._since, self._tries = None, 0
+            self._since = None
+        self._tries, self._last_failure = 0, ""
 
     async def _pause(self, error: RedisUnavailable) -> None:
         if self._since is None:
             self._since = clock.monotonic()
             log.error("%s; waiting for it", error)
+        await self._wait_a_little()
+
+    async def _wait_a_little(self) -> None:
         self._tries += 1
         state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
         state.attempt_number = min(self._tries, 10)

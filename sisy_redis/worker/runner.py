@@ -53,16 +53,24 @@ class Runner:
         self._callbacks: set[asyncio.Task[None]] = set()
         self.refused: dict[str, str] = {}
 
-    async def begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
-        """Starts an attempt; one that this worker cannot call is given back with the reason."""
+    def is_known(self, attempt: Attempt) -> bool:
+        """Whether the attempt's callable was found before, so that ``begin`` can call it."""
+        return replace(attempt.stored.definition.callable, model_pk=None) in self._resolved
+
+    async def find(self, lane: Lane, attempt: Attempt) -> bool:
+        """Finds the attempt's callable; one that this worker cannot call is given back with the reason."""
         ref = attempt.stored.definition.callable
-        resolved = self._resolved.get(replace(ref, model_pk=None)) or await self._resolve(ref)
-        if resolved is None:
-            reason = f"{ref.path} {self.refused[ref.path]}"
-            refused = Settlement(attempt.run_id, attempt.token, "unroutable", attempt.queue, text=reason)
-            self._on_settled(lane, Ending(refused))
-            return
+        if await self._resolve(ref) is not None:
+            return True
+        reason = f"{ref.path} {self.refused[ref.path]}"
+        refused = Settlement(attempt.run_id, attempt.token, "unroutable", attempt.queue, text=reason)
+        self._on_settled(lane, Ending(refused))
+        return False
+
+    def begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
+        """Starts an attempt whose callable is known."""
         definition = attempt.stored.definition
+        resolved = self._resolved[replace(definition.callable, model_pk=None)]
         run = self._run_context(lane, attempt)
         message = self._message(attempt, run, now_ms)
 

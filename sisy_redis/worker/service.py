@@ -7,13 +7,15 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sisy_redis import __version__, callables, clock, context, embedded, operations, registry, settings
-from sisy_redis.errors import RedisUnavailable, SisyError
+from sisy_redis.embedded import EmbeddedUnavailable
+from sisy_redis.errors import RedisUnavailable, SettingsError, SisyError
 from sisy_redis.keys import Space
-from sisy_redis.transport import AsyncTransport, Transport, partitions_of
+from sisy_redis.transport import AsyncTransport, Transport, check_url, partitions_of
 from sisy_redis.worker.deadlines import Deadlines
 from sisy_redis.worker.keeper import LeaseKeeper
 from sisy_redis.worker.logs import mask_password
@@ -36,31 +38,66 @@ class Place:
 
 
 def run(options: WorkerOptions) -> int:
-    """Works until a signal, or until nothing is due in a burst; returns the exit code."""
+    """Works until a signal, or until nothing is due in a burst; returns the exit code.
+
+    0 is well, 1 failed, 2 wrong usage or settings, 3 no server program for an embedded server.
+    """
     with ExitStack() as stack:
         try:
             place = _find_server(options, stack)
-            options = replace(options, namespace=options.namespace or settings.current().namespace)
-            settings.configure(redis_url=place.url, namespace=options.namespace or "sisy")
+            namespace = _namespace(options)
+            settings.configure(redis_url=place.url, namespace=namespace)
             for module in options.imports:
-                importlib.import_module(module)
-        except SisyError as error:
-            print(f"sisy-redis: {error}", file=sys.stderr)
-            return 1
-        except ImportError as error:
-            print(f"sisy-redis: --import failed: {error}", file=sys.stderr)
-            return 1
-        try:
+                _import(module)
             return asyncio.run(_serve(options, place))
+        except SettingsError as error:
+            return _fail(error, 2)
+        except EmbeddedUnavailable as error:
+            return _fail(error, 3)
         except SisyError as error:
-            print(f"sisy-redis: {error}", file=sys.stderr)
-            return 1
+            return _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"sisy-redis: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import runs a user's code: the edge
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        log.debug("importing %s failed", module, exc_info=error)
+        raise SisyError(f"--import {module} failed: {type(error).__name__}: {error}{place}") from error
+
+
+def check_usage(options: WorkerOptions) -> None:
+    """Raises SettingsError for a URL or namespace that no worker process could use."""
+    if options.redis_url and not options.embedded:
+        url = settings.check("redis_url", options.redis_url, _source_of_url(options))
+        check_url(url)
+    _namespace(options)
+
+
+def _namespace(options: WorkerOptions) -> str:
+    given = options.namespace
+    return str(settings.check("namespace", given, "--namespace") if given else settings.current().namespace)
+
+
+def _source_of_url(options: WorkerOptions) -> str:
+    is_variable = os.environ.get("SISY_REDIS_URL", "").strip() == options.redis_url
+    return "SISY_REDIS_URL (from the environment)" if is_variable else "--redis-url"
 
 
 def _find_server(options: WorkerOptions, stack: ExitStack) -> Place:
-    url = options.redis_url or settings.current().redis_url
-    if url and not options.embedded:
-        return Place(url, "--redis-url or SISY_REDIS_URL" if options.redis_url else "settings")
+    check_usage(options)
+    if options.redis_url and not options.embedded:
+        return Place(options.redis_url, _source_of_url(options))
+    configured = settings.current().redis_url
+    if configured and not options.embedded:
+        return Place(configured, settings.origin("redis_url"))
     server = stack.enter_context(embedded.acquire())
     return Place(server.url, f"EMBEDDED, version {server.version}")
 
@@ -78,14 +115,22 @@ def _banner(options: WorkerOptions, place: Place, space: Space, server: str) -> 
     )
 
 
+def _announce(options: WorkerOptions, banner: str) -> None:
+    if options.log_format == "json":
+        log.info("started", extra={"banner": banner})
+    else:
+        print(banner, file=sys.stderr, flush=True)
+
+
 async def _connect(options: WorkerOptions, transport: Transport) -> tuple[Space, str]:
-    """The namespace as it is; waits for Redis as long as it takes."""
+    """The namespace, with what the imported modules declare saved in it; waits for Redis as long as it takes."""
     wanted = settings.current().partitions
     pause, is_first = 0.2, True
     while True:
         try:
             space = Space(settings.current().namespace, wanted)
             await asyncio.to_thread(partitions_of, transport, space, wanted)
+            await _save_registered(space, transport)
             return space, await asyncio.to_thread(transport.server_version)
         except RedisUnavailable as error:
             if is_first:
@@ -104,8 +149,7 @@ async def _serve(options: WorkerOptions, place: Place) -> int:
         connecting.cancel()
         return 0
     space, server = connecting.result()
-    print(_banner(options, place, space, server), file=sys.stderr, flush=True)
-    await _save_registered(space, lease_transport)
+    _announce(options, _banner(options, place, space, server))
     transport = AsyncTransport(place.url, patience=0.0)
     pools = Pools(asyncio.get_running_loop(), options.concurrency)
     loop, keeper = _assemble(options, place, space, transport, lease_transport, pools)

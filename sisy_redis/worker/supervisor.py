@@ -20,6 +20,7 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _HEALTHY = 60.0
 _PR_SET_PDEATHSIG = 1
+_HOPELESS = (2, 3)
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,7 +37,8 @@ def run(count: int, command: Sequence[str]) -> int:
     """Keeps ``count`` children running ``command``: one that fails is started again, after 1 s and ever longer up to 30 s.
 
     Returns 0 when all have ended well, or after SIGTERM or SIGINT, which are passed on, when they have ended. A second
-    signal kills them, and 1 is returned. To be called in the main thread.
+    signal kills them, and 1 is returned. So it does when one ends with 2 or 3 (wrong usage, no server program), which starting
+    it again cannot mend; that is returned then. To be called in the main thread.
     """
     return _Supervisor(count, command).run()
 
@@ -46,6 +48,7 @@ class _Supervisor:
         self._command = list(command)
         self._children = [_Child() for _ in range(count)]
         self._signals = 0
+        self._hopeless = 0
 
     def run(self) -> int:
         with _signal_bytes() as read:
@@ -58,7 +61,7 @@ class _Supervisor:
                     self._collect()
             finally:
                 self._kill()
-        return 0 if self._signals < 2 else 1
+        return self._hopeless or (0 if self._signals < 2 else 1)
 
     def _pause(self) -> float | None:
         waits = [child.start_at for child in self._children if child.process is None and not child.is_done]
@@ -72,7 +75,7 @@ class _Supervisor:
             try:
                 # A session of its own: Ctrl-C must reach a child once, through the supervisor.
                 child.process = subprocess.Popen(
-                    self._command, preexec_fn=_die_with(os.getpid()), start_new_session=True
+                    self._command, preexec_fn=die_with(os.getpid()), start_new_session=True
                 )
             except OSError as error:
                 self._start_later(child, f"cannot be started ({error})")
@@ -98,7 +101,10 @@ class _Supervisor:
             if child.process is None or child.process.poll() is None:
                 continue
             code, child.process = child.process.returncode, None
-            if code == 0 or self._signals:
+            if code in _HOPELESS:
+                self._hopeless = code
+                self._kill()
+            if code == 0 or self._signals or self._hopeless:
                 child.is_done = True
             else:
                 self._start_later(child, f"ended with {code}")
@@ -111,8 +117,11 @@ class _Supervisor:
         child.pause = min(_LONGEST_PAUSE, child.pause * 2)
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """What tells a child, on Linux, that its supervisor was killed: it then drains as if it had been stopped."""
+def die_with(parent: int) -> Callable[[], None] | None:
+    """What tells a worker, on Linux, that the process that started it was killed: it then drains as if it had been stopped.
+
+    To be given to Popen as ``preexec_fn``.
+    """
     if sys.platform != "linux":
         return None
     # Loaded here: a fork is no place to load a library in.

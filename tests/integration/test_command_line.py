@@ -288,3 +288,59 @@ def test_text_from_redis_cannot_steer_the_terminal(sisy: Sisy, client: redis.Red
     assert sisy("worker", "--burst").returncode == 0
     assert "gone" in sisy("history").stdout
     assert "\x1b" not in sisy("history").stdout
+
+
+# --- the worker's exit codes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--redis-url", "http://x"), "--redis-url"),
+        (("--redis-url", "redis://127.0.0.1:abc"), "port"),
+        (("--redis-url", "http://x", "--processes", "2"), "--redis-url"),
+        (("--namespace", "a:b"), "--namespace"),
+        (("--lease", "0"), "--lease"),
+    ],
+)
+def test_a_worker_told_nonsense_ends_with_2_and_says_what(
+    plain_sisy: Sisy, arguments: tuple[str, ...], named: str
+) -> None:
+    done = plain_sisy("worker", *arguments)
+    assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_with_a_setting_that_cannot_be_ends_with_2(plain_sisy: Sisy) -> None:
+    done = plain_sisy("worker", SISY_TIME_ZONE="Mars/X", SISY_REDIS_URL="redis://127.0.0.1:1")
+    assert done.returncode == 2 and "SISY_TIME_ZONE" in done.stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_worker_without_any_server_program_ends_with_3(plain_sisy: Sisy, processes: str) -> None:
+    done = plain_sisy("worker", "--processes", processes, SISY_REDIS_SERVER="/nonexistent")
+    assert done.returncode == 3 and "/nonexistent" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("x = (", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("raise SystemExit(7)", "SystemExit")]
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    plain_sisy: Sisy, redis_url: str, tmp_path: Path, code: str, said: str
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    done = plain_sisy("worker", "--import", "broken", "--burst", SISY_REDIS_URL=redis_url)
+    assert done.returncode == 1 and is_one_clean_line(done.stderr)
+    assert "broken" in done.stderr and said in done.stderr
+
+
+def test_a_json_log_is_json_from_the_first_line_on(sisy: Sisy, namespace: str) -> None:
+    done = sisy("worker", "--burst", "--log-format", "json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[0]["message"] == "started" and namespace in lines[0]["banner"]
+
+
+def test_the_worker_says_how_its_server_was_found(plain_sisy: Sisy, redis_url: str, namespace: str) -> None:
+    by_variable = plain_sisy("worker", "--burst", SISY_REDIS_URL=redis_url, SISY_NAMESPACE=namespace)
+    assert "SISY_REDIS_URL (from the environment)" in by_variable.stderr
+    by_option = plain_sisy("worker", "--burst", "--redis-url", redis_url, "--namespace", namespace)
+    assert "; --redis-url)" in by_option.stderr

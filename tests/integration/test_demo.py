@@ -106,6 +106,25 @@ QUICK = Expected("quick", ("quick:1:1000", "quick:1:2000"), attempts=1)
 STEADY = Expected(SLOW, (f"{SLOW}:1:1000", f"{SLOW}:1:2000"), attempts=1, may_skip=True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_a_demo_that_is_killed_leaves_no_process(folder: Path) -> None:
+    demo = start_demo(folder)
+    waiting.poll(lambda: list(folder.glob("*/journal")), 20, "its workers run")
+    demo.kill()
+    demo.wait()
+    waiting.poll(lambda: not processes_of(folder), 20, "everything has ended")
+
+
+def test_two_interrupts_at_once_leave_no_process(folder: Path) -> None:
+    demo = start_demo(folder)
+    waiting.poll(lambda: len(processes_of(folder)) >= 5, 20, "server and workers")
+    demo.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    demo.send_signal(signal.SIGINT)
+    demo.wait(20)
+    assert processes_of(folder) == []
+
+
 def note(run: str, event: str, pid: int = 1, attempt: int = 1) -> dict[str, Any]:
     return {"run_id": run, "event": event, "pid": pid, "attempt": attempt, "token": attempt, "at_ms": 0}
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import face_tasks
@@ -15,7 +16,7 @@ from hand_worker import HandWorker
 from waiting import poll
 
 import sisy_redis
-from sisy_redis import clock, context, settings
+from sisy_redis import clock, context, queries, settings
 from sisy_redis.errors import (
     CallableError,
     ConflictError,
@@ -857,3 +858,153 @@ def test_a_namespace_with_another_partition_count_is_refused() -> None:
     settings.configure(partitions=5)
     with pytest.raises(sisy_redis.SettingsError, match="has 1 partitions"):
         context.session()
+
+
+# --- what an edit leaves alone ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"tz": "Europe/Berlin"}, {"label": "x"}, {"iterations": 2}, {"queue": "default"}])
+@pytest.mark.parametrize("heartbeat", [None, 60])
+def test_a_one_off_that_is_edited_before_it_ran_still_runs(
+    change: dict[str, Any], heartbeat: int | None, worker: HandWorker
+) -> None:
+    task = Task.run_once(face_tasks.send)
+    settings.configure(heartbeat_frequency=heartbeat)
+    for name, value in change.items():
+        setattr(task, name, value)
+    task.save()
+    (attempt,) = worker.claim()
+    assert attempt.run_id.startswith(f"{task.id}:")
+
+
+def test_a_one_off_saved_disabled_runs_when_it_is_enabled(worker: HandWorker) -> None:
+    task = saved(schedule="@once", enabled=False)
+    assert task.next_run == FAR_FUTURE and worker.claim() == ()
+    task.enabled = True
+    task.save()
+    assert len(worker.claim()) == 1
+
+
+def test_a_moved_one_off_runs_at_its_new_start_only(worker: HandWorker) -> None:
+    task = Task.run_once(face_tasks.send, delay_until=later(60))
+    then = later(600).replace(microsecond=0)
+    task.start_running = then
+    task.save()
+    assert task.next_run == then
+    task.start_running = HAS_NOT_RUN
+    task.save()
+    (attempt,) = worker.claim()
+    worker.settle(attempt)
+    assert worker.claim() == () and not Task.objects.filter(id=task.id).exists()
+
+
+def test_a_one_off_that_became_recurring_follows_its_schedule(worker: HandWorker) -> None:
+    task = Task.run_once(face_tasks.send, delay_until=later(60))
+    task.schedule, task.iterations, task.start_running = "0 0 1 1 *", 0, HAS_NOT_RUN
+    task.save()
+    assert (task.next_run.month, task.next_run.day) == (1, 1) and worker.claim() == ()
+    task.schedule = "@once"
+    task.save()
+    assert len(worker.claim()) == 1
+
+
+@pytest.mark.parametrize("delay", [None, 3600])
+def test_an_immediate_first_run_survives_an_edit(delay: int | None, worker: HandWorker) -> None:
+    then = None if delay is None else later(delay).replace(microsecond=0)
+    task = Task.run_iterations(
+        face_tasks.send, iterations=2, schedule="0 0 1 1 *", run_immediately=True, delay_until=then
+    )
+    task.iterations, task.tz = 3, "Europe/Berlin"
+    task.save()
+    if then is not None:
+        assert task.next_run == then
+    else:
+        assert len(worker.claim()) == 1
+        assert worker.claim() == ()
+
+
+def gaps_ms(task: Task) -> list[int]:
+    """Between the instants that are planned, the last admitted one first."""
+    session = context.session()
+    (state,) = session.transport.run(queries.load_states(session.space, [task.id]))
+    assert state.plan is not None
+    instants = [] if state.plan.admitted_ms is None else [state.plan.admitted_ms]
+    for segment in state.plan.plan.segments:
+        instants += [segment.first_ms + i * segment.step_ms for i in range(min(segment.count or 3, 3))]
+    return [after - before for before, after in pairwise(instants)]
+
+
+def test_the_least_gap_counts_from_a_first_run_at_once(worker: HandWorker) -> None:
+    task = Task.run_iterations(face_tasks.send, iterations=5, run_immediately=True)
+    assert len(worker.claim()) == 1
+    assert min(gaps_ms(task)) >= 60_000
+    settings.configure(heartbeat_frequency=10)
+    other = saved(schedule="* * * * * *", wait_for_schedule=False)
+    assert min(gaps_ms(other)) >= 10_000
+
+
+def test_the_least_gap_outlives_edits(worker: HandWorker) -> None:
+    settings.configure(heartbeat_frequency=60)
+    task = saved(schedule="* * * * * *", wait_for_schedule=False)
+    assert len(worker.claim()) == 1
+    for schedule in ("* * * * * */2", "* * * * * *"):
+        task.schedule = schedule
+        task.save()
+        assert min(gaps_ms(task)) >= 60_000
+    task.iterations = 7
+    task.save()
+    assert min(gaps_ms(task)) >= 60_000
+
+
+def test_refresh_sees_a_change_of_type() -> None:
+    task = saved(userdata={"n": 1})
+    other = loaded(task)
+    other.userdata["n"] = True
+    other.save()
+    task.refresh()
+    assert task.userdata["n"] is True
+    task.label = "changed"
+    task.save()
+    assert loaded(task).userdata["n"] is True
+
+
+def test_writers_with_different_heartbeats_do_not_conflict() -> None:
+    task = saved()
+    other = loaded(task)
+    settings.configure(heartbeat_frequency=10)
+    other.label = "theirs"
+    other.save()
+    settings.configure(heartbeat_frequency=20)
+    task.enabled = False
+    task.save()
+    assert (loaded(task).label, loaded(task).enabled) == ("theirs", False)
+
+
+def test_iterations_lowered_to_what_ran_end_the_task_as_iterations(worker: HandWorker) -> None:
+    task = saved(schedule="0 0 1 1 *", wait_for_schedule=False, iterations=3)
+    (attempt,) = worker.claim()
+    worker.settle(attempt)
+    task.iterations = 1
+    task.save()
+    session = context.session()
+    (newest, *_) = session.transport.run(queries.history(session.space, task.id, 5))
+    assert (newest.kind, newest.what) == ("ended", "iterations")
+
+
+def test_a_task_that_has_ended_says_so_by_its_fields(worker: HandWorker) -> None:
+    task = Task.run_once(face_tasks.send)
+    (attempt,) = worker.claim()
+    worker.settle(attempt)
+    assert (task.running, task.next_run, task.iterations_left) == (False, FAR_FUTURE, 0)
+    with pytest.raises(DoesNotExist):
+        task.refresh()
+
+
+def test_userdata_of_exactly_64_kib_is_stored_and_handed_to_its_run(worker: HandWorker) -> None:
+    text = "ä" * 32_700 + "a" * (65_536 - 65_400 - len(json.dumps({"text": ""})))
+    task = saved(userdata={"text": text}, schedule="@once")
+    assert loaded(task).userdata == {"text": text}
+    (attempt,) = worker.claim()
+    assert attempt.stored.definition.userdata == {"text": text}
+    with pytest.raises(UserdataError):
+        saved(userdata={"text": text + "aa"})

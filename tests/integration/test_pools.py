@@ -27,6 +27,8 @@ import os, signal, subprocess, sys, time
 def quick(message):
     with open(message["task"]["userdata"]["journal"], "a") as f:
         f.write(f"{os.getpid()} {message['task']['id']} {message['message']['nominal'].isoformat()}")
+    task = message["task"]
+    assert (task.id, task.label, task.userdata) == (task["id"], task["label"], task["userdata"]) and len(task) == 3
 
 def fails(message):
     raise LookupError("no such order")

@@ -3,71 +3,23 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fleet
-import pytest
 import redis
+from producer import Producer
 from proxy import Proxy
 from servers import Server
 from waiting import poll
 
-from sisy_redis import callables, clock, operations, queries, retry
+from sisy_redis import clock, queries, retry
 from sisy_redis.definitions import CallableRef, Definition, Overlap, Pool
 from sisy_redis.keys import Space
 from sisy_redis.scripts import script
-from sisy_redis.transport import Transport, partitions_of
 
 Start = Callable[..., fleet.Worker]
-
-
-class Producer:
-    """Saves tasks of ``fleet``'s callables whose journal is one file."""
-
-    def __init__(self, url: str, namespace: str, journal: Path) -> None:
-        self.transport, self.space, self.journal = Transport(url), Space(namespace), journal
-        partitions_of(self.transport, self.space, 1)
-
-    def definition(self, task_id: str, name: str, **fields: object) -> Definition:
-        userdata = {"journal": str(self.journal), **fields.pop("userdata", {})}  # type: ignore[dict-item]
-        ref = callables.describe(getattr(fleet, name), userdata=userdata)
-        return Definition(id=task_id, label=task_id, callable=ref, userdata=userdata, **fields)  # type: ignore[arg-type]
-
-    def save(self, *definitions: Definition) -> None:
-        self.transport.run(operations.save_all(self.space, definitions))
-
-    def rows(self, task_id: str, event: str = "start") -> list[dict[str, object]]:
-        return [r for r in fleet.rows(self.journal) if r["run"].rsplit(":", 2)[0] == task_id and r["event"] == event]
-
-    def history(self, task_id: str) -> list[queries.HistoryEntry]:
-        return self.transport.run(queries.history(self.space, task_id, 1000))
-
-    def state(self, task_id: str) -> queries.TaskState | None:
-        found = self.transport.run(queries.load_states(self.space, [task_id]))
-        return found[0] if found else None
-
-
-@pytest.fixture
-def producer(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Producer]:
-    made = Producer(redis_url, namespace, tmp_path / "journal")
-    yield made
-    made.transport.close()
-
-
-@pytest.fixture
-def start(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers; all are gone after the test."""
-    started: list[fleet.Worker] = []
-
-    def go(*options: str, url: str = redis_url, **kwargs: object) -> fleet.Worker:
-        started.append(fleet.Worker(url, namespace, tmp_path, *options, **kwargs))  # type: ignore[arg-type]
-        return started[-1]
-
-    yield go
-    for worker in started:
-        worker.kill()
 
 
 def test_each_second_runs_once_on_time(producer: Producer, start: Start) -> None:

@@ -124,10 +124,10 @@ class Lab:
         assert saved.status == "saved", saved
         return Stored(wanted, saved.generation, saved.version)
 
-    def edit(self, base: Stored, plan: Plan | None = None, **changes: Any) -> Stored:
+    def edit(self, base: Stored, plan: Plan | None = None, *, beside: str = "", **changes: Any) -> Stored:
         """Changes a task; ``plan`` stands for what its new schedule has coming."""
         wanted = replace(base.definition, **changes)
-        (saved,) = self.put(self.save_of(wanted, plan, base))
+        (saved,) = self.put(self.save_of(wanted, plan, base, beside=beside))
         assert saved.status == "saved", saved
         return Stored(wanted, saved.generation, saved.version)
 
@@ -189,9 +189,9 @@ class Hand:
 
     def settle(self, attempt: Attempt, action: str = "ok", **fields: Any) -> bool:
         end = Settlement(attempt.run_id, attempt.token, action, attempt.queue, **fields)
-        ((is_settled,), (again,)) = self.lab.both(calls.settle(self.lab.partition, self.boot, self.name, [end]))
-        assert again is False
-        return is_settled
+        ((answer,), (again,)) = self.lab.both(calls.settle(self.lab.partition, self.boot, self.name, [end]))
+        assert again == "stale"
+        return answer == "settled"
 
     def renew(self) -> calls.Renewed:
         return self.lab.send(calls.renew(self.lab.partition, self.boot))
@@ -202,7 +202,8 @@ class Hand:
         return calls.Expired(self.boot, ",".join(self.queues), self.name)
 
     def reaped(self, max_losses: int = 3) -> tuple[str, int, int]:
-        return self.lab.send(calls.reap(self.lab.partition, self.expired, max_losses))
+        answer = self.lab.send(calls.reap(self.lab.partition, self.expired, max_losses))
+        return answer.status, answer.taken, answer.left
 
 
 def _short(line: HistoryEntry) -> tuple[Any, ...]:

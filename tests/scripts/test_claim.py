@@ -3,7 +3,8 @@
 from lab import HOUR, LEASE, MINUTE, T0, Lab, at, every, task
 
 from sisy_redis import calls, planning
-from sisy_redis.definitions import Outcome, Overlap, Plan, Segment
+from sisy_redis.calls import Settlement
+from sisy_redis.definitions import Misfire, Outcome, Overlap, Plan, Segment
 
 SKIP = Overlap.SKIP
 
@@ -290,3 +291,47 @@ def test_claims_do_not_prolong_a_lease(lab: Lab) -> None:
     lab.now += LEASE
     hand.claim()
     assert hand.reaped()[0] == "reaped"
+
+
+def test_a_repeated_claim_gives_no_code_of_a_new_task_to_a_run_of_the_old_one(lab: Lab) -> None:
+    stored = lab.create(plan=at(T0 + MINUTE))
+    hand = lab.worker()
+    lab.now += MINUTE
+    hand.seq += 1
+    lab.once(hand.ask())
+    lab.send(calls.delete(lab.partition, lab.op(), stored))
+    lab.create(task(path="app.tasks.other"))
+    again = lab.once(hand.ask())
+    assert again.attempts == ()
+    ((run_id, token, queue),) = again.unreadable
+    end = Settlement(run_id, token, "unroutable", queue, text="- gone")
+    assert lab.send(calls.settle(lab.partition, hand.boot, hand.name, [end])) == ["settled"]
+    assert lab.ledger()[-1] == ("run", "a", "cancelled", 1)
+
+
+def test_a_repeated_claim_gives_nothing_of_an_earlier_one(lab: Lab) -> None:
+    lab.create(task("a"))
+    hand = lab.worker()
+    lab.now += MINUTE
+    (first,) = hand.claim()
+    lab.now += MINUTE
+    (second,) = hand.claim()
+    assert lab.once(hand.ask()).attempts == (second,)
+    assert first != second
+
+
+def test_a_claim_looks_at_a_hundred_elements_at_most(lab: Lab) -> None:
+    lab.put(*(lab.save_of(task(f"t{i:03}", path=f"app.p{i % 5}.f"), at(T0 + 1)) for i in range(130)))
+    hand = lab.worker()
+    lab.now += 2
+    refused = tuple(f"app.p{i}.f" for i in range(5))
+    assert hand.claimed(100, refused).has_backlog
+    assert sum(score > lab.now for score in lab.due().values()) == 100
+
+
+def test_the_instant_beside_a_schedule_is_ledgered_when_the_plan_is_too_short(lab: Lab) -> None:
+    lab.create(task(misfire=Misfire.ALL), at(T0 + MINUTE, complete=False), beside="now")
+    hand = lab.worker()
+    lab.now += 50 * HOUR
+    assert len(hand.claimed().replans) == 1
+    assert lab.ledger() == [("skip", "a", "coalesced", 1, T0, T0)]

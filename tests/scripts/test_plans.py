@@ -63,14 +63,14 @@ def test_a_replan_of_an_edited_or_deleted_task_has_no_effect(lab: Lab) -> None:
 
 def test_a_replan_of_a_task_paused_meanwhile_does_not_wake_it(lab: Lab) -> None:
     _, state = _ran_out(lab)
-    lab.send(calls.pause(lab.partition, state.stored, "", ""))
+    lab.send(calls.pause(lab.partition, lab.op(), state.stored, "", ""))
     assert lab.send(calls.replan(lab.partition, state, MISSED, REST)) == "planned"
     assert lab.due() == {"a": float("inf")}
 
 
 def test_a_replan_that_finds_nothing_more_ends_the_task(lab: Lab) -> None:
     hand, state = _ran_out(lab)
-    lab.send(calls.pause(lab.partition, state.stored, "", ""))
+    lab.send(calls.pause(lab.partition, lab.op(), state.stored, "", ""))
     assert lab.send(calls.replan(lab.partition, state, MISSED, Plan((), True))) == "planned"
     assert hand.claim() == ()
     assert lab.state() is None
@@ -133,9 +133,9 @@ def test_an_extension_of_another_plan_than_it_was_made_for_has_no_effect(lab: La
 def test_resuming_a_task_whose_plan_ran_out_asks_for_another(lab: Lab) -> None:
     stored = lab.create(plan=every(count=5))
     hand = lab.worker()
-    lab.send(calls.pause(lab.partition, stored, "", ""))
+    lab.send(calls.pause(lab.partition, lab.op(), stored, "", ""))
     lab.now += HOUR
-    lab.send(calls.resume(lab.partition, stored))
+    lab.send(calls.resume(lab.partition, lab.op(), stored))
     assert lab.ledger() == [("skip", "a", "paused", 0, T0 + MINUTE, lab.now)]
     (state,) = hand.claimed().replans
     assert state.cursor_ms == lab.now

@@ -3,6 +3,7 @@
 from lab import LEASE, MINUTE, T0, Lab, at, every, task
 
 from sisy_redis import calls, scripts
+from sisy_redis.calls import Unplannable
 from sisy_redis.definitions import Plan
 
 
@@ -18,9 +19,11 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
     lab.send(calls.extend(lab.partition, [(low, T0 + 1 + 8 * MINUTE, at(T0 + 20 * MINUTE))]))
     lab.send(calls.start(lab.partition, hand.boot, *_held(lab, hand.boot)))
     lab.send(calls.trigger(lab.partition, lab.op(), daily, counts=True))
-    lab.send(calls.pause(lab.partition, daily, "me", "why"))
+    missing = Unplannable(daily.definition.id, lab.column("plan")["daily"].encode(), "default", "no such zone")
+    assert lab.send(calls.postpone(lab.partition, lab.op(), missing)) == "postponed"
+    lab.send(calls.pause(lab.partition, lab.op(), daily, "me", "why"))
     lab.now += 2 * MINUTE
-    lab.send(calls.resume(lab.partition, daily))
+    lab.send(calls.resume(lab.partition, lab.op(), daily))
     lab.now += LEASE
     hand.reaped()
     answer = other.claimed(9)
@@ -28,6 +31,9 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
     lab.send(calls.replan(lab.partition, state, (), Plan((), True)))
     for attempt in answer.attempts:
         other.settle(attempt)
+    run_id = lab.send(calls.trigger(lab.partition, lab.op(), daily, counts=True))[1]
+    lab.edit(daily, every(first=lab.now + 1), queue="new")
+    assert lab.send(calls.move(lab.partition, run_id, "default", "new")) == "moved"
     lab.send(calls.delete(lab.partition, lab.op(), daily))
     lab.send(calls.leave(lab.partition, other.boot))
     assert lab.sent_twice == set(scripts.names())

@@ -92,7 +92,7 @@ def test_instants_that_passed_while_a_save_travelled_are_no_occurrences(lab: Lab
 
 
 def test_a_task_whose_first_run_is_at_once_is_due_at_once(lab: Lab) -> None:
-    lab.create(task(schedule="@once"), Plan((), True), is_first_now=True)
+    lab.create(task(schedule="@once"), Plan((), True), beside="now")
     hand = lab.worker()
     attempt = hand.one()
     assert attempt.nominal_ms == T0

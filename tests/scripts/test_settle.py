@@ -1,11 +1,13 @@
 """Ending attempts and giving them back: only the holder is heard, and only its own generation is touched."""
 
+from dataclasses import replace
+
 import pytest
 from lab import MINUTE, T0, Lab, at, task
 
-from sisy_redis import calls
+from sisy_redis import calls, operations
 from sisy_redis.calls import Settlement
-from sisy_redis.definitions import Attempt, Outcome
+from sisy_redis.definitions import Attempt, Outcome, Overlap
 
 
 def test_a_stale_token_cannot_end_a_run(lab: Lab) -> None:
@@ -15,7 +17,7 @@ def test_a_stale_token_cannot_end_a_run(lab: Lab) -> None:
     attempt = hand.one()
     before = lab.dump()
     wrong = Settlement(attempt.run_id, attempt.token + 1, "ok", attempt.queue)
-    assert lab.send(calls.settle(lab.partition, hand.boot, "x", [wrong])) == [False]
+    assert lab.send(calls.settle(lab.partition, hand.boot, "x", [wrong])) == ["stale"]
     assert lab.dump() == before
 
 
@@ -58,7 +60,7 @@ def test_the_same_settlement_twice_in_one_call_counts_once(lab: Lab) -> None:
     lab.now += MINUTE
     attempt = hand.one()
     end = Settlement(attempt.run_id, attempt.token, "ok", attempt.queue)
-    assert lab.once(calls.settle(lab.partition, hand.boot, "x", [end, end])) == [True, False]
+    assert lab.once(calls.settle(lab.partition, hand.boot, "x", [end, end])) == ["settled", "stale"]
     assert lab.ledger() == [("run", "a", "ok", 1)]
 
 
@@ -135,7 +137,7 @@ def _columns(lab: Lab) -> dict[str, object]:
 def test_a_run_of_an_older_generation_touches_nothing_of_the_newer(lab: Lab) -> None:
     attempt, settle = _orphan(lab)
     before = _columns(lab)
-    assert lab.send(settle) == [True]
+    assert lab.send(settle) == ["settled"]
     assert _columns(lab) == before
     state = lab.state()
     assert state and (state.open_runs, state.iterations_left, state.last) == (0, 5, None)
@@ -149,7 +151,7 @@ def test_a_run_of_an_older_generation_is_not_given_back(lab: Lab, action: str) -
     before = _columns(lab)
     back = Settlement(attempt.run_id, attempt.token, action, attempt.queue, text="app.tasks.work gone")
     boot = settle.keys[0].rpartition(":")[2]
-    assert lab.send(calls.settle(lab.partition, boot, "x", [back])) == [True]
+    assert lab.send(calls.settle(lab.partition, boot, "x", [back])) == ["settled"]
     assert _columns(lab) == before
 
 
@@ -175,3 +177,35 @@ def test_a_waiting_run_of_a_deleted_task_is_cancelled_when_its_time_comes(lab: L
     assert hand.claim() == ()
     assert lab.column("waiting") == {}
     assert ("run", "a", "cancelled", 0) in lab.ledger()
+
+
+@pytest.mark.parametrize("action", ["retry", "release", "unroutable"])
+def test_a_run_that_is_given_back_waits_in_the_queue_its_task_was_moved_to(lab: Lab, action: str) -> None:
+    stored = lab.create(task(overlap=Overlap.SKIP), at(T0 + MINUTE))
+    hand = lab.worker()
+    lab.now += MINUTE
+    attempt = hand.one()
+    lab.edit(stored, queue="new")
+    back = Settlement(attempt.run_id, attempt.token, action, "default", text="app.tasks.work no such module")
+    assert lab.send(calls.settle(lab.partition, hand.boot, "x", [back])) == ["elsewhere new"]
+    moved = replace(back, queue="new")
+    assert lab.both(calls.settle(lab.partition, hand.boot, "x", [moved])) == (["settled"], ["stale"])
+    lab.now += 1000
+    assert [a.run_id for a in lab.worker("new").claim()] == [attempt.run_id]
+
+
+def test_a_waiting_run_is_taken_along_to_the_queue_of_its_task(lab: Lab) -> None:
+    stored = lab.create(task(overlap=Overlap.SKIP), at(T0 + MINUTE))
+    hand = lab.worker()
+    lab.now += MINUTE
+    attempt = hand.one()
+    hand.settle(attempt, "retry", delay_ms=5000)
+    (moved,) = lab.transport.run(
+        operations.save_all(lab.space, [replace(stored.definition, queue="new", end_ms=T0 * 2)])
+    )
+    lab.now += 5000
+    other = lab.worker("new")
+    assert hand.claim() == ()
+    assert [(a.run_id, a.queue) for a in other.claim()] == [(attempt.run_id, "new")]
+    assert lab.send(calls.move(lab.partition, attempt.run_id, "default", "new")) == "gone"
+    assert moved.definition.queue == "new"

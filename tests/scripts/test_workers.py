@@ -1,10 +1,13 @@
 """Boot ids, leases, the server's clock, and what becomes of a dead worker's attempts."""
 
+from dataclasses import replace
+
 import pytest
-from lab import LEASE, MINUTE, T0, Hand, Lab, at, every, task
+from lab import HOUR, LEASE, MINUTE, T0, Hand, Lab, at, every, task
 
 from sisy_redis import calls
-from sisy_redis.calls import Expired
+from sisy_redis.calls import Expired, Reaped
+from sisy_redis.definitions import Overlap
 
 
 def _pair(lab: Lab) -> tuple[Hand, Hand]:
@@ -101,7 +104,7 @@ def test_a_worker_with_a_lease_is_not_reaped(lab: Lab) -> None:
 
 
 def test_reaping_an_unknown_worker_does_nothing(lab: Lab) -> None:
-    assert lab.send(calls.reap(lab.partition, Expired("7", "default", "x"), 3)) == ("gone", 0, 0)
+    assert lab.send(calls.reap(lab.partition, Expired("7", "default", "x"), 3)) == Reaped("gone", 0, 0)
 
 
 def test_a_dead_workers_runs_are_redelivered_with_the_next_attempt_number_and_a_new_token(lab: Lab) -> None:
@@ -136,11 +139,11 @@ def test_reaping_takes_a_hundred_attempts_a_call_and_marks_the_boot_dead_first(l
     assert len(hand.claim(100)) == 30
     lab.now += LEASE
     reap = calls.reap(lab.partition, hand.expired, 3)
-    assert lab.once(reap) == ("reaped", 100, 30)
+    assert lab.once(reap) == Reaped("reaped", 100, 30)
     assert hand.renew().is_refused
     assert lab.send(hand.ask(seq=hand.seq + 1)).status == "refused"
-    assert lab.once(reap) == ("reaped", 30, 0)
-    assert lab.once(reap) == ("gone", 0, 0)
+    assert lab.once(reap) == Reaped("reaped", 30, 0)
+    assert lab.once(reap) == Reaped("gone", 0, 0)
     assert hand.boot not in lab.column("workers")
     assert len(lab.column("waiting")) == 130
 
@@ -191,6 +194,95 @@ def test_a_small_step_of_the_clock_is_no_jump(lab: Lab, step: int) -> None:
     lab.now += step
     other.renew()
     assert "quiet_until" not in lab.column("meta")
+
+
+@pytest.mark.parametrize("caller", ["short", "long"])
+def test_a_jump_gives_workers_of_every_lease_time_to_renew(lab: Lab, caller: str) -> None:
+    short, long = lab.worker(lease_ms=3_000), lab.worker(lease_ms=60_000)
+    for _ in range(2):
+        lab.now += 1_000
+        short.renew()
+        long.renew()
+    asks, other = (short, long) if caller == "short" else (long, short)
+    lab.now += 2 * HOUR
+    for _ in range(24):
+        assert asks.renew().expired == ()
+        lab.now += 2_500
+    assert [row.boot for row in asks.renew().expired] == [other.boot]
+
+
+def test_a_jump_shorter_than_ones_own_lease_is_seen_where_another_has_a_shorter_one(lab: Lab) -> None:
+    asks, other = lab.worker(lease_ms=300_000), lab.worker()
+    asks.renew()
+    other.renew()
+    lab.now += 2 * MINUTE
+    assert asks.renew().expired == ()
+
+
+def test_a_long_lease_alone_still_reaps(lab: Lab) -> None:
+    dead = lab.worker()
+    dead.renew()
+    asks = lab.worker(lease_ms=300_000)
+    expired = []
+    for _ in range(8):
+        lab.now += 100_000
+        expired = [row.boot for row in asks.renew().expired]
+    assert expired == [dead.boot]
+
+
+def test_renewing_names_at_most_ten_dead_workers_and_the_rest_later(lab: Lab) -> None:
+    dead = [lab.worker(lease_ms=1_000) for _ in range(12)]
+    other = lab.worker(lease_ms=1_000)
+    other.renew()
+    lab.now += 999
+    other.renew()
+    lab.now += 1
+    first = other.renew().expired
+    assert len(first) == 10
+    for row in first:
+        lab.send(calls.reap(lab.partition, row, 3))
+    second = other.renew().expired
+    assert {row.boot for row in (*first, *second)} == {hand.boot for hand in dead}
+
+
+def test_numbers_rise_when_the_servers_clock_steps_back_and_when_the_counter_is_lost(lab: Lab) -> None:
+    first = int(lab.worker().boot)
+    lab.now -= HOUR
+    second = int(lab.worker().boot)
+    lab.now += 2 * HOUR
+    lab.client.hdel(lab.partition.key("meta"), "sequence")
+    third = int(lab.worker().boot)
+    lab.client.hset(lab.partition.key("meta"), "sequence", "junk")
+    lab.now += 1
+    assert first < second < third < int(lab.worker().boot)
+
+
+def test_an_unstarted_loss_costs_no_attempt(lab: Lab) -> None:
+    lab.create(plan=at(T0 + 1))
+    dead = lab.worker()
+    lab.now += 1
+    dead.one()
+    _lose(lab, dead)
+    for _ in range(3):
+        hand = lab.worker()
+        assert hand.one().number == 2
+        assert _lose(lab, hand) == ("reaped", 1, 0)
+    last = lab.worker().one()
+    assert (last.number, last.losses) == (2, 1)
+
+
+def test_a_run_follows_its_task_to_another_queue_when_its_worker_died(lab: Lab) -> None:
+    stored = lab.create(task(overlap=Overlap.SKIP), at(T0 + MINUTE))
+    dead = lab.worker()
+    lab.now += MINUTE
+    attempt = dead.one()
+    lab.edit(stored, queue="new")
+    lab.now += LEASE
+    answer = lab.send(calls.reap(lab.partition, dead.expired, 3))
+    assert answer == Reaped("reaped", 0, 1, ("new",))
+    both = replace(dead.expired, queues="default,new")
+    assert lab.send(calls.reap(lab.partition, both, 3)) == Reaped("reaped", 1, 0)
+    assert [a.run_id for a in lab.worker("new").claim()] == [attempt.run_id]
 
 
 def test_after_a_step_back_a_dead_worker_does_not_keep_its_runs_for_as_long_as_the_step(lab: Lab) -> None:

@@ -124,7 +124,7 @@ def test_a_task_of_defaults_has_a_small_record() -> None:
 
 def test_the_scripts_see_no_policy_that_drops_a_one_off_run() -> None:
     encoded = codec.encode(replace(PLAIN, schedule="@once", misfire=Misfire.SKIP))
-    assert encoded.policy == "allow,coalesce,60000,0,100,0"
+    assert encoded.policy == "allow,coalesce,60000,0,100,0,1,0"
 
 
 @pytest.mark.parametrize(
