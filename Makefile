@@ -10,12 +10,16 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find sisy_redis lua -not -path '*__pycache__*') pyproject.toml README.md LICENSE
 CODE := $(wildcard sisy_redis tests examples benchmarks)
 
-.PHONY: demo test bench lint types layers suite clean
+.PHONY: demo test bench mutants lint types layers suite clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/python -m sisy_redis demo
 
 test: lint types layers suite
+
+# Takes each guard away, one at a time, and sees a test fail for it: about ten minutes.
+mutants: $(VENV)/.tools
+	$(VENV)/bin/python -m tests.mutants
 
 bench: $(VENV)/.runtime
 	$(VENV)/bin/python -m benchmarks

@@ -287,3 +287,16 @@ def test_dead_workers_with_attempts_nobody_can_read_hide_no_others(lab: Lab) -> 
         for row in expired:
             lab.once(calls.reap(lab.partition, row, 3))
     assert late.boot in named
+
+
+def test_a_run_whose_task_cannot_be_read_at_all_ends_as_it_did(lab: Lab) -> None:
+    lab.create()
+    hand = lab.worker()
+    lab.now += MINUTE
+    attempt = hand.one()
+    for column in ("tasks", "plan"):
+        lab.client.hset(lab.partition.key(column), "a", "junk")
+    lab.is_checked = False
+    assert hand.settle(attempt)
+    assert lab.ledger() == [("run", "a", "ok", 1)]
+    assert lab.column("open") == {}

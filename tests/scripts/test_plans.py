@@ -139,3 +139,35 @@ def test_resuming_a_task_whose_plan_ran_out_asks_for_another(lab: Lab) -> None:
     assert lab.ledger() == [("skip", "a", "paused", 0, T0 + MINUTE, lab.now)]
     (state,) = hand.claimed().replans
     assert state.cursor_ms == lab.now
+
+
+def test_a_replan_with_nothing_missed_counts_once(lab: Lab) -> None:
+    _, state = _ran_out(lab)
+    assert lab.both(calls.replan(lab.partition, state, (), REST)) == ("planned", "moved")
+
+
+def test_a_late_replan_brings_no_ended_schedule_back(lab: Lab) -> None:
+    hand, state = _ran_out(lab)
+    lab.send(calls.trigger(lab.partition, lab.op(), state.stored, counts=False))
+    assert len(hand.claim()) == 1
+    assert lab.send(calls.replan(lab.partition, state, (), Plan((), True))) == "planned"
+    assert lab.send(calls.replan(lab.partition, state, (), REST)) == "moved"
+
+
+def test_an_extension_of_an_older_schedule_has_no_effect_though_the_plans_end_alike(lab: Lab) -> None:
+    stored = lab.create(plan=at(T0 + 1, T0 + HOUR, complete=False))
+    hand = lab.worker()
+    lab.now += 1
+    (low,) = hand.claimed().lows
+    lab.edit(stored, at(T0 + MINUTE, T0 + HOUR, complete=False), schedule="1 * * * *")
+    more = at(T0 + 2 * HOUR)
+    assert lab.send(calls.extend(lab.partition, [(low, T0 + HOUR, more)])) == ["moved"]
+
+
+def test_an_extension_brings_no_ended_schedule_back(lab: Lab) -> None:
+    lab.create(plan=at(T0 + 1, T0 + HOUR, complete=False))
+    hand = lab.worker()
+    lab.now += 1
+    (low,) = hand.claimed().lows
+    assert lab.send(calls.extend(lab.partition, [(low, T0 + HOUR, Plan((), True))])) == ["planned"]
+    assert lab.send(calls.extend(lab.partition, [(low, T0 + HOUR, at(T0 + 2 * HOUR))])) == ["moved"]

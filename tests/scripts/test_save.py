@@ -322,3 +322,39 @@ def test_an_edit_from_a_run_that_lost_its_lease_is_refused(lab: Lab) -> None:
     fence = {"boot": hand.boot, "run_id": attempt.run_id, "token": attempt.token}
     with pytest.raises(StaleToken):
         lab.transport.run(operations.edit(lab.space, loaded, lambda now, _: replace(now, timeout_ms=5), **fence))
+
+
+def test_a_record_that_cannot_be_read_is_not_overwritten_by_a_creation(lab: Lab) -> None:
+    lab.create()
+    lab.client.hset(lab.partition.key("tasks"), "a", b"9 from a newer release")
+    lab.is_checked = False
+    (saved,) = lab.put(lab.save_of(task(), every()))
+    assert saved.status == "exists"
+    assert lab.column("tasks") == {"a": "9 from a newer release"}
+
+
+def test_after_a_step_back_an_edit_plans_nothing_that_was_decided_already(lab: Lab) -> None:
+    stored = lab.create()
+    hand = lab.worker()
+    lab.now += 10 * MINUTE
+    for _ in range(10):
+        hand.claim()
+    lab.now -= 5 * MINUTE
+    lab.edit(stored, every(first=lab.now + MINUTE), schedule="* * * * *")
+    assert lab.due() == {"a": T0 + 11 * MINUTE}
+
+
+def test_a_run_that_was_granted_anew_to_the_same_worker_saves_under_its_new_token_only(lab: Lab) -> None:
+    stored = lab.create(plan=at(T0 + MINUTE))
+    hand = lab.worker()
+    lab.now += MINUTE
+    first = hand.one()
+    hand.settle(first, "release")
+    second = hand.one()
+    assert first.run_id == second.run_id
+    for attempt, status in ((first, "stale"), (second, "saved")):
+        save = lab.save_of(
+            replace(stored.definition, label="new"), None, stored, run_id=attempt.run_id, token=attempt.token
+        )
+        (saved,) = lab.once(calls.save(lab.partition, [save], hand.boot))
+        assert saved.status == status

@@ -313,3 +313,40 @@ def test_hints_never_exceed_what_is_useful(lab: Lab) -> None:
     assert lab.send(calls.wake(lab.space, 3)) == 3
     assert lab.send(calls.wake(lab.space, 1)) == 3
     assert lab.dump()["wake"] == [b"1"] * 3
+
+
+def test_after_a_step_back_nobody_is_named_for_a_lease(lab: Lab) -> None:
+    dead, other = lab.worker(), lab.worker()
+    lab.now += LEASE - 500
+    other.renew()
+    lab.now -= 1_001
+    other.renew()
+    lab.now += 1_501
+    assert other.renew().expired == ()
+    lab.now += LEASE - 1_501
+    assert [row.boot for row in other.renew().expired] == [dead.boot]
+
+
+def test_a_dead_workers_run_of_a_task_that_was_created_anew_is_not_redelivered(lab: Lab) -> None:
+    stored = lab.create(plan=at(T0 + 1))
+    dead = lab.worker()
+    lab.now += 1
+    dead.one()
+    lab.send(calls.delete(lab.partition, lab.op(), stored))
+    lab.create()
+    assert _lose(lab, dead) == ("reaped", 1, 0)
+    assert lab.column("waiting") == {} and lab.column("open") == {}
+    assert lab.ledger()[-1] == ("run", "a", "cancelled", 1)
+
+
+def test_a_waiting_run_of_a_task_that_was_created_anew_is_not_granted(lab: Lab) -> None:
+    stored = lab.create(plan=at(T0 + 1))
+    hand = lab.worker()
+    lab.now += 1
+    hand.settle(hand.one(), "retry")
+    lab.send(calls.delete(lab.partition, lab.op(), stored))
+    lab.create()
+    lab.now += 1
+    assert hand.claim() == ()
+    assert lab.column("waiting") == {} and lab.column("open") == {}
+    assert ("run", "a", "cancelled", 0) in lab.ledger()

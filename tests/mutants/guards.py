@@ -1,0 +1,620 @@
+"""The guards: what is taken away, and where that must be noticed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """``before`` stands once in ``file``; with ``after`` in its place one of ``tests`` fails."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+CLAIM = "tests/scripts/test_claim.py"
+CONTROL = "tests/scripts/test_control.py"
+MISFIRE = "tests/scripts/test_misfire.py"
+PARKING = "tests/scripts/test_parking.py"
+PLANS = "tests/scripts/test_plans.py"
+SAVE = "tests/scripts/test_save.py"
+SETTLE = "tests/scripts/test_settle.py"
+WORKERS = "tests/scripts/test_workers.py"
+FAULTS = "tests/integration/test_faults.py"
+MODELS = "tests/integration/test_models.py"
+WORKER = "tests/integration/test_worker.py"
+
+
+def _lua(name: str, file: str, before: str, after: str, *tests: str) -> Guard:
+    return Guard(f"{file}: {name}", f"lua/{file}.lua", before, after, tests)
+
+
+def _python(name: str, file: str, before: str, after: str, *tests: str) -> Guard:
+    return Guard(f"{file}: {name}", f"sisy_redis/{file}.py", before, after, tests)
+
+
+GUARDS = (
+    # 1: bounds
+    _lua("at most a hundred elements", "claim", "math.min(100, wanted + 16)", "wanted + 1000", CLAIM),
+    _lua("no more than the free slots", "claim", "if #grants >= wanted then", "if #grants >= wanted + 1 then", CLAIM),
+    _lua("a hundred attempts a batch", "reap", "if taken == 100 then", "if taken == 1000 then", WORKERS),
+    _lua("ten dead workers an answer", "renew", "'LIMIT', 0, 10)) do", "'LIMIT', 0, 1000)) do", WORKERS),
+    # 2: nothing drops out, nothing unreadable is deleted
+    _lua(
+        "an unreadable task or plan is parked",
+        "claim",
+        "  if unreadable then\n    park(c.due_key, quarantine, c.id, unreadable .. ' cannot be read')",
+        "  if unreadable then\n    redis.call('ZREM', c.due_key, c.id)",
+        PARKING,
+    ),
+    _lua(
+        "counts are read before the first write",
+        "claim",
+        "return not value or string.match(value, '^%d+$') ~= nil",
+        "return true",
+        PARKING,
+    ),
+    _lua(
+        "a waiting run of an unreadable task stays",
+        "claim",
+        "if (column.plan[c.id] and not plan_now) or (is_current and (not task or not run)) then",
+        "if false then",
+        PARKING,
+    ),
+    _lua(
+        "a plan is read to its last byte",
+        "lib/plan",
+        "        return nil\n      end\n    end\n    segments",
+        "        break\n      end\n    end\n    segments",
+        PARKING,
+    ),
+    _lua(
+        "an unreadable generation is no other task",
+        "lib/endings",
+        "return not found or (found ~= '' and found ~= generation)",
+        "return not found or found ~= generation",
+        PARKING,
+    ),
+    _lua(
+        "an unreadable task is reported at its last end",
+        "lib/endings",
+        "if not task or not plan then",
+        "if false then",
+        PARKING,
+    ),
+    _lua(
+        "an unreadable attempt of a dead worker is kept",
+        "reap",
+        "    redis.call('HSET', quarantine, id or run,",
+        "    local _ = ({",
+        PARKING,
+    ),
+    _lua(
+        "an unreadable record exists",
+        "save",
+        "if task or redis.call('HEXISTS', tasks, s.id) == 1 then",
+        "if task then",
+        SAVE,
+    ),
+    _lua(
+        "an ended task with an open run is not removed",
+        "claim",
+        "    if not column.open[id] then",
+        "    if true then",
+        CLAIM,
+    ),
+    _lua(
+        "an ended task is removed with its last run",
+        "lib/endings",
+        "elseif is_exhausted(plan) then",
+        "elseif false then",
+        SETTLE,
+        CLAIM,
+    ),
+    # 3: the server's clock
+    _lua(
+        "a lease that has not run out is not reaped",
+        "reap",
+        "(deadline > now or now < quiet_until)",
+        "(now < quiet_until)",
+        WORKERS,
+    ),
+    _lua(
+        "nothing is reaped in the quiet time",
+        "reap",
+        "(deadline > now or now < quiet_until)",
+        "deadline > now",
+        WORKERS,
+    ),
+    _lua(
+        "nothing is named in the quiet time",
+        "renew",
+        "if now >= tonumber(redis.call('HGET', meta, 'quiet_until') or '0') then",
+        "if true then",
+        WORKERS,
+    ),
+    _lua("a step back is a jump", "renew", "if now < seen - 1000 or", "if", WORKERS),
+    _lua("a step forward is a jump", "renew", " or now > seen + shortest then", " then", WORKERS),
+    _lua(
+        "the longest lease is waited for",
+        "renew",
+        "'quiet_until', int(now + longest)",
+        "'quiet_until', int(now + lease)",
+        WORKERS,
+    ),
+    _lua(
+        "the shortest lease says what a jump is",
+        "renew",
+        "now > seen + shortest then",
+        "now > seen + lease then",
+        WORKERS,
+    ),
+    _lua(
+        "a deadline far ahead is pulled in",
+        "renew",
+        "redis.call('ZADD', leases, 'LT', now + theirs, other)",
+        "local _ = other",
+        WORKERS,
+    ),
+    _lua(
+        "a plan made by a clock ahead is refused",
+        "lib/adopt",
+        "if not segments or planned_from > after then",
+        "if not segments then",
+        SAVE,
+    ),
+    _lua(
+        "instants up to now are dropped",
+        "lib/adopt",
+        "drop(segments, count_until(segments, after))",
+        "local _ = after",
+        SAVE,
+    ),
+    _lua(
+        "instants up to the cursor are dropped",
+        "save",
+        "local after = math.max(now, old and old.cursor or 0)",
+        "local after = now",
+        SAVE,
+    ),
+    _lua("numbers follow the clock", "lib/sequence", "math.max(last + 1, now * 1000)", "last + 1", WORKERS),
+    _lua("numbers never go back", "lib/sequence", "math.max(last + 1, now * 1000)", "now * 1000", WORKERS, CLAIM),
+    # 4: admitted once
+    _lua(
+        "the cursor follows what was decided",
+        "claim",
+        "plan_now.cursor = math.max(plan_now.cursor, nominal)",
+        "local _ = nominal",
+        CLAIM,
+        PLANS,
+    ),
+    _lua(
+        "what was decided leaves the plan",
+        "claim",
+        "local nominal = drop(plan_now.segments, 1)",
+        "local nominal = plan_now.segments[1][1]",
+        CLAIM,
+    ),
+    _lua(
+        "an unregistered or dead boot is refused",
+        "claim",
+        "'^up (%d+) (%d+) (.*)$')",
+        "'^%l+ (%d+) (%d+) (.*)$')",
+        WORKERS,
+    ),
+    _lua(
+        "only the last seq and the next are heard",
+        "claim",
+        "if tonumber(seq) ~= tonumber(last_seq) + 1 then",
+        "if false then",
+        CLAIM,
+    ),
+    _lua("a repeated claim grants nothing new", "claim", "if seq == last_seq then", "if false then", CLAIM),
+    _lua("a repeated claim gives only its own", "claim", "if run and run.seq == seq then", "if run then", CLAIM),
+    _lua(
+        "a repeated claim gives no other task's code",
+        "claim",
+        "local record = not is_orphan(keys, held[i]) and redis",
+        "local record = redis",
+        CLAIM,
+    ),
+    _lua(
+        "a replan needs the cursor it was made for", "replan", "   or int(column.cursor) ~= cursor or", "   or", PLANS
+    ),
+    _lua(
+        "a replan replaces no plan",
+        "replan",
+        " or column.segments[1] or column.complete then",
+        " or column.complete then",
+        PLANS,
+    ),
+    _lua(
+        "a replan keeps an ended task ended",
+        "replan",
+        " or column.segments[1] or column.complete then",
+        " or column.segments[1] then",
+        PLANS,
+    ),
+    _lua(
+        "an extension starts where it was made for", "extend", "\n     and int(last) == plan_end then", " then", PLANS
+    ),
+    _lua("an extension is of the schedule's version", "extend", " and column.version == version\n", "\n", PLANS),
+    _lua(
+        "an extension keeps an ending plan ending",
+        "extend",
+        "if last and not column.complete and",
+        "if last and",
+        PLANS,
+    ),
+    _lua(
+        "a task that was planned is not postponed", "postpone", "redis.call('HGET', plan, id) ~= column or", "", PARKING
+    ),
+    # 5: no overlap, tokens
+    _lua(
+        "an open run keeps others out",
+        "claim",
+        "if task.overlap == 'skip' and column.open[c.id] then",
+        "if false then",
+        CLAIM,
+    ),
+    _lua(
+        "runs of one claim count too",
+        "claim",
+        "column.open[id] = int(tonumber(column.open[id] or '0') + 1)",
+        "local _ = id",
+        CLAIM,
+    ),
+    _lua(
+        "an open run keeps a trigger out",
+        "trigger",
+        "if running and task.overlap == 'skip' then",
+        "if false then",
+        CONTROL,
+    ),
+    _lua(
+        "only the token's holder ends an attempt",
+        "settle",
+        "attempt.token == token and not gone[run]",
+        "not gone[run]",
+        SETTLE,
+    ),
+    _lua(
+        "twice in one call counts once",
+        "settle",
+        "attempt.token == token and not gone[run]",
+        "attempt.token == token",
+        SETTLE,
+    ),
+    _lua(
+        "only the token's holder marks a start",
+        "start",
+        "if not attempt or attempt.token ~= token then",
+        "if not attempt then",
+        WORKERS,
+        SETTLE,
+    ),
+    _lua(
+        "only the token's holder saves",
+        "save",
+        "if not attempt or attempt.token ~= s.token then",
+        "if not attempt then",
+        SAVE,
+    ),
+    _lua(
+        "a run that ended saves nothing",
+        "save",
+        "if not attempt or attempt.token ~= s.token then",
+        "if attempt and attempt.token ~= s.token then",
+        SAVE,
+        MODELS,
+    ),
+    _lua(
+        "a dead boot is not renewed",
+        "renew",
+        "string.match(record, '^up (%d+) ')",
+        "string.match(record, '^%l+ (%d+) ')",
+        WORKERS,
+    ),
+    _lua(
+        "a boot is dead before its attempts go",
+        "reap",
+        "redis.call('HSET', workers, boot, 'dead ' .. rest)",
+        "local _ = rest",
+        WORKERS,
+    ),
+    _lua("a retry waits for its time", "settle", "local at = now + tonumber(delay_ms)", "local at = now", SETTLE),
+    # 6: iterations, endings
+    _lua(
+        "each admitted run costs an iteration",
+        "claim",
+        "local left = tonumber(column.remaining[id]) - 1",
+        "local left = tonumber(column.remaining[id])",
+        CLAIM,
+    ),
+    _lua(
+        "the last iteration ends the plan",
+        "claim",
+        "    if left <= 0 then\n      plan_now.segments",
+        "    if false then\n      plan_now.segments",
+        CLAIM,
+    ),
+    _lua(
+        "a trigger that counts costs an iteration",
+        "trigger",
+        "local left = counts == '1' and",
+        "local left = false and",
+        CONTROL,
+    ),
+    _lua("a spent task is not triggered", "trigger", "if is_exhausted(column) then", "if false then", CONTROL),
+    _lua("used iterations stay used", "save", "left = math.max(0, (left or", "left = math.max(0, (nil or", SAVE),
+    _lua(
+        "a first loss is free",
+        "reap",
+        "local is_lost, is_gone = attempt.losses > tonumber(max_losses)",
+        "local is_lost, is_gone = attempt.losses >= tonumber(max_losses)",
+        WORKERS,
+    ),
+    _lua(
+        "an unstarted loss costs nothing",
+        "reap",
+        "local is_counted = attempt.losses == 0 or attempt.started == '1'",
+        "local is_counted = true",
+        WORKERS,
+    ),
+    # 7: repeated calls
+    _lua("a repeated registration gives the same boot", "register", "if known then", "if false then", WORKERS),
+    _lua("a repeated trigger gives the same run", "trigger", "if known then", "if false then", CONTROL),
+    _lua(
+        "a repeated pause changes nothing",
+        "pause",
+        "if redis.call('HEXISTS', replies, op) == 1 then",
+        "if false then",
+        CONTROL,
+    ),
+    _lua(
+        "a repeated resume changes nothing",
+        "resume",
+        "if redis.call('HEXISTS', replies, op) == 1 then",
+        "if false then",
+        CONTROL,
+    ),
+    _lua("a repeated save is recognised", "save", "  if task.op == s.op then", "  if false then", SAVE),
+    _lua(
+        "a repeated creation is recognised", "save", "if task and task.created_op == s.op then", "if false then", SAVE
+    ),
+    _lua(
+        "a late creation brings no removed task back",
+        "lib/removal",
+        "      if not is_expired(op, now) then",
+        "      if false then",
+        SAVE,
+    ),
+    _lua(
+        "a creation from long ago is refused",
+        "save",
+        "return is_expired(s.op, now) and {'expired'} or nil",
+        "return nil",
+        SAVE,
+    ),
+    _lua("a trigger from long ago is refused", "trigger", "if is_expired(op, now) then", "if false then", CONTROL),
+    _lua("a deletion from long ago is refused", "delete", "if is_expired(op, now) then", "if false then", CONTROL),
+    _lua("a pause from long ago is refused", "pause", "if is_expired(op, now) then", "if false then", CONTROL),
+    _lua("a resume from long ago is refused", "resume", "if is_expired(op, now) then", "if false then", CONTROL),
+    # generations and versions
+    _lua(
+        "a run of another generation touches nothing",
+        "lib/endings",
+        "  if is_orphan(keys, run) then\n    return\n  end\n",
+        "",
+        SETTLE,
+    ),
+    _lua(
+        "a run of another generation is not given back",
+        "settle",
+        "  if is_ours and is_orphan(keys, run) then",
+        "  if false then",
+        SETTLE,
+    ),
+    _lua("a run of another generation is not redelivered", "reap", ", is_orphan(keys, run)\n", ", false\n", WORKERS),
+    _lua(
+        "a waiting run of another generation is not granted",
+        "claim",
+        "local is_current = plan_now and plan_now.generation == generation",
+        "local is_current = plan_now",
+        CLAIM,
+        WORKERS,
+    ),
+    _lua(
+        "a save means its generation",
+        "save",
+        "if not task or task.generation ~= s.generation then",
+        "if not task then",
+        SAVE,
+    ),
+    _lua(
+        "a save means its version",
+        "save",
+        "return task.version ~= s.version and {'conflict'} or nil",
+        "return nil",
+        SAVE,
+    ),
+    _lua(
+        "a deletion means its generation",
+        "delete",
+        "if not task or task.generation ~= generation then",
+        "if not task then",
+        CONTROL,
+    ),
+    _lua(
+        "a trigger means its generation",
+        "trigger",
+        "if not task or not column or task.generation ~= generation then",
+        "if not task or not column then",
+        CONTROL,
+    ),
+    _lua(
+        "a pause means its generation",
+        "pause",
+        "if not task or not column or task.generation ~= generation then",
+        "if not task or not column then",
+        CONTROL,
+    ),
+    _lua(
+        "a resume means its generation",
+        "resume",
+        "if not task or not column or task.generation ~= generation then",
+        "if not task or not column then",
+        CONTROL,
+    ),
+    # holding, queues, routing
+    _lua(
+        "a paused task's edit leaves it paused",
+        "save",
+        "elseif not task.enabled or redis.call('HEXISTS', paused, s.id) == 1 then",
+        "elseif not task.enabled then",
+        CONTROL,
+        SAVE,
+    ),
+    _lua(
+        "a held task ends at its end",
+        "lib/task",
+        "return task.end_ms > 0 and int(task.end_ms) or '+inf'",
+        "return '+inf'",
+        CONTROL,
+    ),
+    _lua(
+        "resuming a disabled task leaves it disabled",
+        "resume",
+        "elseif task.enabled or is_exhausted(column) then",
+        "else",
+        CONTROL,
+    ),
+    _lua("an undecided one-off stays", "lib/missed", "  if plan.beside then", "  if false then", CONTROL, MODELS),
+    _lua("a run waits where its task was moved to", "settle", "  if elsewhere then", "  if false then", SETTLE),
+    _lua(
+        "a dead worker's run waits where its task was moved to",
+        "reap",
+        "attempt.queue = task and task.queue or attempt.queue or",
+        "attempt.queue = attempt.queue or",
+        WORKERS,
+    ),
+    _lua(
+        "what a worker refuses is left",
+        "claim",
+        "  elseif is_refused[task.path] then\n    redis.call('ZADD', c.due_key",
+        "  elseif false then\n    redis.call('ZADD', c.due_key",
+        PARKING,
+    ),
+    _lua("an unreadable body is not hastened", "lib/park", "if path and path ~= '-' and", "if path and", PARKING),
+    # misfires
+    _lua(
+        "within its grace an occurrence just runs",
+        "lib/misfire",
+        "local late_until = now - task.grace - task.jitter",
+        "local late_until = now",
+        MISFIRE,
+    ),
+    _lua(
+        "nothing older than the window is caught up", "lib/misfire", "if task.window > 0 then", "if false then", MISFIRE
+    ),
+    _lua(
+        "one run stands for all the missed",
+        "lib/misfire",
+        "let_go(late - 1, 'coalesced')",
+        "let_go(0, 'coalesced')",
+        MISFIRE,
+    ),
+    _lua("skip lets all go", "lib/misfire", "let_go(late, 'misfire')", "let_go(0, 'misfire')", MISFIRE),
+    _lua(
+        "catching up is bounded",
+        "lib/misfire",
+        "let_go(late - task.max_catchup, 'limit')",
+        "let_go(0, 'limit')",
+        MISFIRE,
+    ),
+    # the worker
+    _python(
+        "trust ends with the lease",
+        "worker/lease",
+        "return not self.is_refused and clock.boottime() < self._trusted_until",
+        "return not self.is_refused",
+        FAULTS,
+    ),
+    _python(
+        "nothing begins under a lost lease",
+        "worker/loop",
+        "            if lane.lease.is_trusted:\n                self.runner.begin(lane, attempt, now_ms)\n            return",
+        "            self.runner.begin(lane, attempt, now_ms)\n            return",
+        FAULTS,
+    ),
+    _python(
+        "a lost lease ends its runs",
+        "worker/loop",
+        "        for run_id in runs:\n            self._pools.cancel(run_id)\n",
+        "",
+        WORKER,
+        FAULTS,
+    ),
+    _python(
+        "the next seq comes after the last one's answer",
+        "worker/lane",
+        "        if self.claim is None:\n            self.claim =",
+        "        self.seq += int(self.claim is not None)\n        if True:\n            self.claim =",
+        WORKER,
+    ),
+    _python("overdue attempts are ended", "worker/keeper", "            self._end_overdue()\n", "", WORKER),
+    _python(
+        "a hint is no condition of beginning",
+        "worker/loop",
+        '        except SisyError as error:\n            log.debug("nobody could be woken: %s", error)\n',
+        "        finally:\n            pass\n",
+        FAULTS,
+    ),
+    _python(
+        "an error of a step is waited out",
+        "worker/outage",
+        "        except Exception as error:  # noqa: BLE001 - a step of the loop: the edge\n",
+        "        except ZeroDivisionError as error:\n",
+        FAULTS,
+    ),
+    _python(
+        "a full server is no end",
+        "transport",
+        "    if isinstance(error, redis.exceptions.OutOfMemoryError):\n",
+        "    if False:\n",
+        FAULTS,
+    ),
+    _python("a demoted server is no end", "transport", "    redis.exceptions.ReadOnlyError,\n", "", FAULTS),
+    _python(
+        "what was settled beside a refused claim counts",
+        "worker/loop",
+        "        if batch and not isinstance(answers[0], Exception):\n",
+        "        if batch and not any(isinstance(a, Exception) for a in answers):\n",
+        FAULTS,
+    ),
+    _python(
+        "no client repeats a call by itself",
+        "transport",
+        "            url, retry=AsyncRetry(NoBackoff(), 0), retry_on_error=[], **_options(url, False, socket_timeout)\n",
+        "            url, **_options(url, False, socket_timeout)\n",
+        "tests/integration/test_transport.py",
+    ),
+    _python(
+        "one bad plan holds up no other",
+        "worker/planner",
+        "            except Exception as error:  # noqa: BLE001 - one task must not hold up the others: part of the loop's edge\n",
+        "            except ZeroDivisionError as error:\n",
+        FAULTS,
+    ),
+    # 10: what may run
+    _python(
+        "only what the worker allows runs",
+        "worker/runner",
+        "        reason = self._allow.reason_to_refuse(ref)\n",
+        "        reason = None\n",
+        WORKER,
+        "tests/unit/test_callables.py",
+    ),
+)
