@@ -263,3 +263,28 @@ def twice(message):
     note("saved")
 """)
     worker.until("read-only", "read-only", "after None", "after 0:00:01", "saved", "saved")
+
+
+def test_with_an_allow_list_what_is_registered_runs_too(declare: Declare) -> None:
+    worker = declare(
+        """
+@scheduler.task(id="registered", userdata={"a": 1}, **once)
+def registered(a):
+    note(f"registered {a}")
+""",
+        "--allow",
+        "somewhere.else",
+    )
+    worker.until("registered 1")
+
+
+def test_a_callable_with_parameters_runs_only_where_it_is_registered_or_allowed(
+    declare: Declare, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "plainly.py").write_text("def add(a):\n    import declaring\n    declaring.note(f'added {a}')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    scheduler.save("plainly.add", id="add", schedule="@once", userdata={"a": 2})
+    declare("")
+    view = poll(lambda: (v := scheduler.get("add")).unroutable and v)
+    assert "register" in str(view.unroutable)
+    declare("", "--allow", "plainly").until("added 2")
