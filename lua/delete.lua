@@ -4,8 +4,11 @@
 -- KEYS plan hash
 -- KEYS open hash
 -- KEYS remaining hash
+-- KEYS held hash
 -- KEYS last hash
+-- KEYS streak hash
 -- KEYS paused hash
+-- KEYS skips hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -24,8 +27,9 @@
 -- @include replies
 -- @include removal
 local now = server_now(now_ms)
-local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
+local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, held = held,
+              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              quarantine = quarantine, replies = replies, reply_times = reply_times}
 if redis.call('HEXISTS', replies, op) == 1 then
   return {'deleted', now}
 end

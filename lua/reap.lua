@@ -9,8 +9,12 @@
 -- KEYS open hash
 -- KEYS remaining hash
 -- KEYS waiting hash
+-- KEYS held hash
+-- KEYS cancels hash
 -- KEYS last hash
+-- KEYS streak hash
 -- KEYS paused hash
+-- KEYS skips hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -18,24 +22,28 @@
 -- KEYS failures stream
 -- KEYS replies hash
 -- KEYS reply_times zset
--- KEYS waiting_queues… zsets waiting:<queue>
+-- KEYS queue_keys… pairs of zsets: due:<queue>, waiting:<queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV boot the dead one
 -- ARGV max_losses how often a run is redelivered
--- ARGV queues names joined by commas, in the order of waiting_queues
+-- ARGV queues names joined by commas, in the order of queue_keys
 -- Reply: reaped now_ms taken left queue…: with the queues that are missing among the given ones, for tasks that were moved
 -- Reply: alive now_ms | gone now_ms
 -- @include clock
 -- @include plan
 -- @include task
 -- @include runs
+-- @include open
 -- @include ledger
 -- @include replies
+-- @include queues
 -- @include removal
+-- @include held
 -- @include endings
 local now = server_now(now_ms)
-local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
+local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
+              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              quarantine = quarantine, replies = replies, reply_times = reply_times}
 local record = redis.call('HGET', workers, boot)
 if not record then
   redis.call('ZREM', leases, boot)
@@ -50,12 +58,7 @@ end
 if state == 'up' then
   redis.call('HSET', workers, boot, 'dead ' .. rest)
 end
-local queue_keys = {}
-local index = 0
-for name in string.gmatch(queues, '[^,]+') do
-  index = index + 1
-  queue_keys[name] = waiting_queues[index]
-end
+local by_name = queues_by_name(queues, queue_keys)
 local name = string.match(rest, '(%S+)$')
 local lines, taken, missing = {}, 0, {}
 
@@ -69,17 +72,18 @@ local function attempt_of(run)
     attempt = {number = 1, losses = 0, started = '0', nominal = int(tonumber(instant or '') or now), previous = '-'}
   end
   local task = parse_task(redis.call('HGET', tasks, id or '') or '')
-  attempt.queue = task and task.queue or attempt.queue or next(queue_keys)
+  attempt.queue = task and task.queue or attempt.queue or next(by_name)
   return attempt
 end
 
 local function give_back(run, attempt)
   redis.call('HSET', waiting, run, format_waiting(attempt))
-  redis.call('ZADD', queue_keys[attempt.queue], now, run)
+  redis.call('ZADD', by_name[attempt.queue].waiting, now, run)
 end
 
 local function lose(run, attempt)
-  close_run(keys, run, table.concat({'lost', attempt.nominal, '0', '0', int(attempt.number)}, ' '), now, lines)
+  close_run(keys, run, 'lost', table.concat({attempt.nominal, '0', '0', int(attempt.number)}, ' '),
+            by_name[attempt.queue], now, lines)
   redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', 'lost',
              'error', 'its workers died ' .. int(attempt.losses) .. ' times')
 end
@@ -91,7 +95,7 @@ for _, run in ipairs(runs) do
     break
   end
   local attempt = attempt_of(run)
-  if not queue_keys[attempt.queue] then
+  if not by_name[attempt.queue] then
     missing[attempt.queue] = true
   else
     -- The first loss is free; a later one counts when the attempt is known to have begun.

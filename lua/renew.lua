@@ -3,10 +3,13 @@
 -- KEYS meta hash
 -- KEYS workers hash
 -- KEYS leases zset
+-- KEYS cancels hash
+-- KEYS live hash of the boot
 -- ARGV now_ms injected ms or empty
 -- ARGV boot boot id
--- Reply: ok now_ms (boot queues name)… | refused now_ms
+-- Reply: ok now_ms cancels (boot queues name)… | refused now_ms; cancel: run
 -- @include clock
+-- @include cancels
 local now = server_now(now_ms)
 local record = redis.call('HGET', workers, boot)
 local lease = record and tonumber(string.match(record, '^up (%d+) '))
@@ -29,7 +32,7 @@ for _, other in ipairs(ahead) do
   redis.call('ZADD', leases, 'LT', now + theirs, other)
 end
 redis.call('ZADD', leases, now + lease, boot)
-local reply = {'ok', now}
+local reply = {'ok', now, cancels_of(cancels, live)}
 if now >= tonumber(redis.call('HGET', meta, 'quiet_until') or '0') then
   for _, other in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do
     local theirs = redis.call('HGET', workers, other) or ''

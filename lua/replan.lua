@@ -17,6 +17,7 @@
 -- @include plan
 -- @include task
 -- @include ledger
+-- @include pauses
 local now = server_now(now_ms)
 local column = parse_plan(redis.call('HGET', plan, id) or '')
 local task = parse_task(redis.call('HGET', tasks, id) or '')
@@ -39,8 +40,8 @@ redis.call('HSET', plan, id, format_plan(column))
 local first = column.segments[1]
 if is_exhausted(column) and redis.call('HEXISTS', open, id) == 1 then
   redis.call('ZREM', due, id)
-elseif not is_exhausted(column) and (not task.enabled or redis.call('HEXISTS', paused, id) == 1) then
-  redis.call('ZADD', due, 'XX', held_until(task), id)
+elseif not is_exhausted(column) and (task.enabled ~= 1 or redis.call('HEXISTS', paused, id) == 1) then
+  redis.call('ZADD', due, 'XX', looked_at(task, redis.call('HGET', paused, id)), id)
 else
   redis.call('ZADD', due, 'XX', first and due_instant(id, first[1], task.jitter) or now, id)
 end

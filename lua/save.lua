@@ -4,8 +4,12 @@
 -- KEYS plan hash
 -- KEYS open hash
 -- KEYS remaining hash
+-- KEYS waiting hash
+-- KEYS held hash
 -- KEYS last hash
+-- KEYS streak hash
 -- KEYS paused hash
+-- KEYS skips hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -13,7 +17,7 @@
 -- KEYS replies hash
 -- KEYS reply_times zset
 -- KEYS live hash of the boot whose run saves, or any
--- KEYS queue_keys… pairs of zsets, one a task: due:<new queue>, due:<old queue>
+-- KEYS queue_keys… three zsets a task: due:<new queue>, due:<old queue>, waiting:<new queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV saves… groups of 16: op id generation version queue policy path label body plan planned_from replan beside
 --   iterations run token
@@ -27,14 +31,18 @@
 -- @include plan
 -- @include task
 -- @include runs
+-- @include open
 -- @include ledger
 -- @include missed
 -- @include replies
 -- @include removal
+-- @include held
+-- @include pauses
 -- @include adopt
 local now = server_now(now_ms)
-local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
+local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held,
+              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              quarantine = quarantine, replies = replies, reply_times = reply_times}
 local lines = {}
 
 local function refusal(s, task)
@@ -71,7 +79,7 @@ local function why_undecided(s, task)
   if redis.call('HEXISTS', paused, s.id) == 1 then
     return 'paused'
   end
-  return task.enabled and 'edited' or 'disabled'
+  return task.enabled == 1 and 'edited' or 'disabled'
 end
 
 local function beside_of(s, undecided)
@@ -123,17 +131,18 @@ end
 
 local function place(s, column, task, left)
   local first = column.segments[1]
+  local pause = redis.call('HGET', paused, s.id)
   if s.old_due_key ~= s.due_key then
     redis.call('ZREM', s.old_due_key, s.id)
   end
   if is_exhausted(column) then
     redis.call('ZREM', s.due_key, s.id)
-    if redis.call('HEXISTS', open, s.id) == 0 then
+    if redis.call('HEXISTS', open, s.id) == 0 and redis.call('HEXISTS', held, s.id) == 0 then
       local removed = remove_task(keys, s.id, now)
       lines[#lines + 1] = end_line(s.id, column.generation, left == 0 and 'iterations' or 'end', removed)
     end
-  elseif not task.enabled or redis.call('HEXISTS', paused, s.id) == 1 then
-    redis.call('ZADD', s.due_key, held_until(task), s.id)
+  elseif task.enabled ~= 1 or pause then
+    redis.call('ZADD', s.due_key, looked_at(task, pause), s.id)
   elseif first then
     redis.call('ZADD', s.due_key, due_instant(s.id, first[1], task.jitter), s.id)
   else
@@ -172,7 +181,14 @@ local function save(s)
   redis.call('HDEL', quarantine, s.id)
   local left = set_iterations(s, column)
   redis.call('HSET', plan, s.id, format_plan(column))
-  place(s, column, parse_task(header .. '\n'), left)
+  local saved = parse_task(header .. '\n')
+  local runs_open = parse_open(redis.call('HGET', open, s.id)) or {count = 0, marks = {}}
+  -- The edit may have made room for what was held back.
+  release_held(keys, s.id, saved, column, runs_open, {due = s.due_key, waiting = s.waiting_queue}, now, lines)
+  if runs_open.count > 0 then
+    store_open(open, s.id, runs_open)
+  end
+  place(s, column, saved, left)
   local head = redis.call('ZRANGE', s.due_key, 0, 0)
   return {'saved', generation, sequence, head[1] == s.id and 1 or 0}
 end
@@ -181,7 +197,7 @@ local names = {'op', 'id', 'generation', 'version', 'queue', 'policy', 'path', '
                'replan', 'beside', 'iterations', 'run', 'token'}
 local reply = {now}
 for i = 1, #saves / #names do
-  local s = {due_key = queue_keys[2 * i - 1], old_due_key = queue_keys[2 * i]}
+  local s = {due_key = queue_keys[3 * i - 2], old_due_key = queue_keys[3 * i - 1], waiting_queue = queue_keys[3 * i]}
   for j, name in ipairs(names) do
     s[name] = saves[(i - 1) * #names + j]
   end

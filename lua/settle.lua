@@ -6,8 +6,12 @@
 -- KEYS open hash
 -- KEYS remaining hash
 -- KEYS waiting hash
+-- KEYS held hash
+-- KEYS cancels hash
 -- KEYS last hash
+-- KEYS streak hash
 -- KEYS paused hash
+-- KEYS skips hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -15,41 +19,48 @@
 -- KEYS failures stream
 -- KEYS replies hash
 -- KEYS reply_times zset
--- KEYS waiting_queues… zsets waiting:<queue>, one a settlement
+-- KEYS queue_keys… pairs of zsets: due:<queue>, waiting:<queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV worker name
+-- ARGV queues names joined by commas, in the order of queue_keys
 -- ARGV settlements… groups of 7: run token action delay_ms started_ms duration_ms text
 --   action: ok failed timeout cancelled (the run ends) | retry (after delay_ms) | release | unroutable
--- Reply: ok now_ms (settled|stale|elsewhere <queue>)…: elsewhere, the run is to wait in the queue its task was moved to:
---   settle it again with that key
+-- Reply: ok now_ms (settled|stale|elsewhere <queue>)…: elsewhere, its task was moved to a queue that is not among the given
+--   ones, and settling it may put a run there: settle it again with that one
 -- @include clock
 -- @include plan
 -- @include task
 -- @include runs
+-- @include open
 -- @include ledger
 -- @include replies
+-- @include queues
 -- @include removal
+-- @include held
 -- @include endings
 -- @include park
 local now = server_now(now_ms)
-local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, labels = labels, last = last, paused = paused,
-              unroutable = unroutable, quarantine = quarantine, replies = replies, reply_times = reply_times}
+local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
+              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              quarantine = quarantine, replies = replies, reply_times = reply_times}
 local reply, lines, gone = {'ok', now}, {}, {}
 local runs = {}
 for i = 1, #settlements, 7 do
   runs[#runs + 1] = settlements[i]
 end
-local held = runs[1] and redis.call('HMGET', live, unpack(runs)) or {}
+local attempts = runs[1] and redis.call('HMGET', live, unpack(runs)) or {}
 
--- The queue a run has to wait in where its task was moved to another one than the caller knows.
-local function other_queue(run, queue_key)
+local by_name = queues_by_name(queues, queue_keys)
+
+-- The queue of a run's task, or its own where the task cannot be read.
+local function queue_name_of(run, attempt)
   local task = parse_task(redis.call('HGET', tasks, (parse_run(run))) or '')
-  return task and not is_of_queue(queue_key, task.queue) and task.queue
+  return task and task.queue or attempt.queue
 end
 
-local function give_back(run, attempt, action, delay_ms, queue_key, text)
+local function give_back(run, attempt, action, delay_ms, queue, text)
   local id = parse_run(run)
-  attempt.queue = string.match(queue_key, '([^:]+)$')
+  attempt.queue = queue.name
   local at = now + tonumber(delay_ms)
   if action == 'retry' then
     attempt.number = attempt.number + 1
@@ -58,20 +69,22 @@ local function give_back(run, attempt, action, delay_ms, queue_key, text)
     at = now + backoff_unroutable(unroutable, id, now, path or '-', run, reason or text)
   end
   redis.call('HSET', waiting, run, format_waiting(attempt))
-  redis.call('ZADD', queue_key, at, run)
+  redis.call('ZADD', queue.waiting, at, run)
 end
 
 for i, run in ipairs(runs) do
   local _, token, action, delay_ms, started_ms, duration_ms, text = unpack(settlements, 7 * i - 6, 7 * i)
-  local attempt = held[i] and parse_live(held[i])
+  local attempt = attempts[i] and parse_live(attempts[i])
   local is_ours = attempt and attempt.token == token and not gone[run]
   if is_ours and is_orphan(keys, run) then
     action = 'cancelled'
   end
   local gives_back = action == 'retry' or action == 'release' or action == 'unroutable'
-  local elsewhere = is_ours and gives_back and other_queue(run, waiting_queues[i])
-  if elsewhere then
-    reply[#reply + 1] = 'elsewhere ' .. elsewhere
+  local needs_queue = is_ours and (gives_back or redis.call('HEXISTS', held, (parse_run(run))) == 1)
+  local queue_name = needs_queue and queue_name_of(run, attempt)
+  local queue = queue_name and by_name[queue_name]
+  if needs_queue and not queue then
+    reply[#reply + 1] = 'elsewhere ' .. queue_name
   elseif is_ours then
     gone[run] = true
     redis.call('HDEL', live, run)
@@ -81,10 +94,10 @@ for i, run in ipairs(runs) do
       lines[#lines + 1] = line
     end
     if gives_back then
-      give_back(run, attempt, action, delay_ms, waiting_queues[i], text)
+      give_back(run, attempt, action, delay_ms, queue, text)
     else
-      close_run(keys, run, table.concat({action, attempt.nominal, started_ms, duration_ms, int(attempt.number)}, ' '),
-                now, lines)
+      close_run(keys, run, action, table.concat({attempt.nominal, started_ms, duration_ms, int(attempt.number)}, ' '),
+                queue, now, lines)
     end
     if text ~= '' and action ~= 'unroutable' then
       redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number),

@@ -19,6 +19,7 @@
 -- @include plan
 -- @include task
 -- @include runs
+-- @include open
 -- @include replies
 local now = server_now(now_ms)
 local known = redis.call('HGET', replies, op)
@@ -33,8 +34,11 @@ local column = parse_plan(redis.call('HGET', plan, id) or '')
 if not task or not column or task.generation ~= generation then
   return {'gone', now}
 end
-local running = redis.call('HGET', open, id)
-if running and task.overlap == 'skip' then
+local runs_open = parse_open(redis.call('HGET', open, id))
+if not runs_open then
+  return {'gone', now}
+end
+if is_full(task, runs_open) then
   return {'busy', now}
 end
 if not is_of_queue(waiting_queue, task.queue) then
@@ -43,7 +47,7 @@ end
 if is_exhausted(column) then
   return {'spent', now}
 end
-local left = counts == '1' and tonumber(redis.call('HGET', remaining, id) or nil)
+local left = counts == '1' and tonumber(redis.call('HGET', remaining, id) or '')
 if left then
   redis.call('HSET', remaining, id, int(left - 1))
   if left <= 1 then
@@ -53,7 +57,8 @@ if left then
   end
 end
 local run = id .. ':' .. generation .. ':t' .. op
-redis.call('HINCRBY', open, id, 1)
+count_in(runs_open, 't' .. op)
+store_open(open, id, runs_open)
 redis.call('HSET', waiting, run, format_waiting({number = 1, losses = 0, nominal = int(now),
            previous = column.admitted and int(column.admitted) or '-', queue = task.queue}))
 redis.call('ZADD', waiting_queue, now, run)

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 from sisy_redis import callables, planning, settings, userdata
-from sisy_redis.definitions import CallableRef, Definition, DstRule, Misfire, Overlap, Pool
+from sisy_redis.definitions import CallableRef, Definition, DstRule, Keep, Misfire, Overlap, Pool
 from sisy_redis.errors import TaskError
 from sisy_redis.fields import check_id, check_text, read_fields, read_instant
 
@@ -57,6 +57,10 @@ class TaskFields(TypedDict, total=False):
     iterations: int
     allow_overlap: bool
     overlap: Overlap | str
+    keep: Keep | str
+    max_running: int
+    buffer_limit: int
+    pause_after: int
     tz: str | ZoneInfo
     dst: DstRule | str
     queue: str

@@ -90,10 +90,11 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """The answer to ``renew``. ``is_refused`` ends the boot."""
+    """The answer to ``renew``. ``is_refused`` ends the boot; ``cancels`` are runs of it that are to end."""
 
     is_refused: bool
     expired: tuple[Expired, ...] = ()
+    cancels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Claimed:
     replans: tuple["PlanState", ...] = ()
     lows: tuple["PlanState", ...] = ()
     unplannable: tuple["Unplannable", ...] = ()
+    cancels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +167,10 @@ def renew(p: Partition, boot: str) -> Call[Renewed]:
     def decode(reply: Any) -> Renewed:
         if _status(reply) != "ok":
             return Renewed(True)
-        return Renewed(False, tuple(Expired(*map(text, row)) for row in reply[2:]))
+        expired = tuple(Expired(*map(text, row)) for row in reply[3:])
+        return Renewed(False, expired, tuple(text(run) for run in reply[2]))
 
-    return _call("renew", decode, p, {"boot": boot})
+    return _call("renew", decode, p, {"boot": boot}, keys={"live": p.live(boot)})
 
 
 def leave(p: Partition, boot: str) -> Call[str]:
@@ -191,8 +194,12 @@ def reap(p: Partition, expired: Expired, max_losses: int) -> Call[Reaped]:
         p,
         {"boot": expired.boot, "max_losses": max_losses, "queues": expired.queues},
         keys={"live": p.live(expired.boot)},
-        key_rest=[p.waiting_queue(queue) for queue in queues],
+        key_rest=_queue_keys(p, queues),
     )
+
+
+def _queue_keys(p: Partition, queues: Sequence[str]) -> list[str]:
+    return [key for queue in queues for key in (p.due(queue), p.waiting_queue(queue))]
 
 
 def claim(
@@ -218,15 +225,16 @@ def claim(
             replans,
             lows,
             lost,
+            tuple(text(run) for run in reply[8]),
         )
 
     return _call(
         "claim",
         decode,
         p,
-        {"boot": boot, "seq": seq, "slots": slots, "queues": ",".join(queues)},
+        {"boot": boot, "seq": seq, "slots": slots, "queues": ",".join(queues), "channel": p.cancel_channel},
         keys={"live": p.live(boot)},
-        key_rest=[key for queue in queues for key in (p.due(queue), p.waiting_queue(queue))],
+        key_rest=_queue_keys(p, queues),
         arg_rest=refused_paths,
     )
 
@@ -291,15 +299,16 @@ def start(p: Partition, boot: str, run_id: str, token: int) -> Call[bool]:
 def settle(p: Partition, boot: str, worker: str, settlements: Sequence[Settlement]) -> Call[list[str]]:
     """Ends attempts: settled, stale, or "elsewhere <queue>": the run has to wait in that queue, so settle it with that."""
     flat: list[Any] = []
+    queues = list(dict.fromkeys(s.queue for s in settlements))
     for s in settlements:
         flat += [s.run_id, s.token, s.action, s.delay_ms, s.started_ms, s.duration_ms, s.text]
     return _call(
         "settle",
         lambda reply: [text(row) for row in reply[2:]],
         p,
-        {"worker": worker},
+        {"worker": worker, "queues": ",".join(queues)},
         keys={"live": p.live(boot)},
-        key_rest=[p.waiting_queue(s.queue) for s in settlements],
+        key_rest=_queue_keys(p, queues),
         arg_rest=flat,
     )
 
@@ -386,7 +395,7 @@ def save(p: Partition, saves: Sequence[Save], boot: str = "0") -> Call[list[Save
         flat += [d.queue, encoded.policy, d.callable.path, d.label, encoded.body]
         flat += [planning.encode(s.plan) if s.plan else "", s.planned_from_ms]
         flat += [0 if s.plan is None else 2 if s.is_spare else 1, s.beside, iterations, s.run_id, s.token]
-        queues += [p.due(d.queue), p.due(base.queue if base else d.queue)]
+        queues += [p.due(d.queue), p.due(base.queue if base else d.queue), p.waiting_queue(d.queue)]
 
     def decode(reply: Any) -> list[Saved]:
         rows = []
@@ -419,10 +428,11 @@ def trigger(p: Partition, op: str, stored: Stored, *, counts: bool) -> Call[tupl
     return _call("trigger", decode, p, args, keys=keys)
 
 
-def pause(p: Partition, op: str, stored: Stored, by: str, reason: str) -> Call[str]:
+def pause(p: Partition, op: str, stored: Stored, by: str, reason: str, until_ms: int | None = None) -> Call[str]:
     """paused, gone, moved or expired."""
     d = stored.definition
     args = {"op": op, "id": d.id, "generation": stored.generation, "by": by, "reason": reason}
+    args["until_ms"] = "-" if until_ms is None else until_ms
     return _call("pause", _status, p, args, keys={"due": p.due(d.queue)})
 
 
@@ -430,7 +440,8 @@ def resume(p: Partition, op: str, stored: Stored) -> Call[str]:
     """resumed, gone, moved or expired."""
     d = stored.definition
     args = {"op": op, "id": d.id, "generation": stored.generation}
-    return _call("resume", _status, p, args, keys={"due": p.due(d.queue)})
+    keys = {"due": p.due(d.queue), "waiting_queue": p.waiting_queue(d.queue)}
+    return _call("resume", _status, p, args, keys=keys)
 
 
 def move(p: Partition, run_id: str, old_queue: str, new_queue: str) -> Call[str]:

@@ -1,17 +1,18 @@
 """Definitions to stored bytes and back. The only importer of msgpack; nothing that can execute is ever read."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 from uuid import UUID
 
 import msgpack
 
-from sisy_redis.clock import FAR_FUTURE_MS
 from sisy_redis.definitions import (
     CallableRef,
     Definition,
     DstRule,
     FuncType,
+    Keep,
     Misfire,
     Overlap,
     Pool,
@@ -23,11 +24,25 @@ from sisy_redis.definitions import (
 from sisy_redis.errors import SisyError
 
 RECORD_VERSION = "1"
-_ENUMS = {"dst": DstRule, "overlap": Overlap, "misfire": Misfire, "pool": Pool}
-_IN_HEADER = {"id", "label", "callable", "queue", "overlap", "misfire", "misfire_grace_ms", "catchup_window_ms"}
-_IN_HEADER |= {"max_catchup", "jitter_ms", "enabled", "end_ms"}
+_ENUMS = {"dst": DstRule, "pool": Pool}
+_POLICY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "overlap": ("overlap", Overlap),
+    "keep": ("keep", Keep),
+    "running": ("max_running", int),
+    "buffer": ("buffer_limit", int),
+    "misfire": ("misfire", Misfire),
+    "grace": ("misfire_grace_ms", int),
+    "window": ("catchup_window_ms", int),
+    "catchup": ("max_catchup", int),
+    "jitter": ("jitter_ms", int),
+    "enabled": ("enabled", lambda text: {"0": False, "1": True}[text]),
+    "end": ("end_ms", int),
+    "pause_after": ("pause_after", int),
+}
+"""What the scripts decide by: the name in the record's line, the field, and how its text is read."""
+_IN_HEADER = {"id", "label", "callable", "queue", *(field for field, _ in _POLICY.values())}
+_DEFAULTS = {f.name: f.default for f in fields(Definition)}
 _BODY_FIELDS = [f for f in fields(Definition) if f.name not in _IN_HEADER]
-_DEFAULT_POLICY = "allow,coalesce,60000,86400000,100,0,1,0"
 
 
 class CorruptRecord(SisyError):
@@ -45,23 +60,15 @@ class Encoded:
 def encode(definition: Definition) -> Encoded:
     """The parts of a record that do not stand in plain text already. Fields at their default are left out."""
     body: dict[str, Any] = {}
-    misfire, window_ms = definition.misfire, definition.catchup_window_ms
+    values = {field: getattr(definition, field) for field, _ in _POLICY.values()}
     if _is_once(definition.schedule):
         # A one-off run is never dropped: the scripts see a policy that drops nothing, the body keeps what was saved.
-        body = {"once": [str(misfire), window_ms]}
-        misfire, window_ms = Misfire.COALESCE, 0
+        body = {"once": [str(values["misfire"]), values["catchup_window_ms"]]}
+        values |= {"misfire": Misfire.COALESCE, "catchup_window_ms": 0}
     policy = ",".join(
-        str(part)
-        for part in (
-            definition.overlap,
-            misfire,
-            definition.misfire_grace_ms,
-            window_ms,
-            definition.max_catchup,
-            definition.jitter_ms,
-            int(definition.enabled),
-            0 if definition.end_ms == FAR_FUTURE_MS else definition.end_ms,
-        )
+        f"{name}={int(value) if isinstance(value, bool) else value}"
+        for name, (field, _) in _POLICY.items()
+        if (value := values[field]) != _DEFAULTS[field]
     )
     for field in _BODY_FIELDS:
         value = getattr(definition, field.name)
@@ -70,7 +77,7 @@ def encode(definition: Definition) -> Encoded:
         if value is not None and value != field.default and value != {}:
             body[field.name] = str(value) if field.name in _ENUMS else value
     body |= _encode_callable(definition.callable)
-    return Encoded("-" if policy == _DEFAULT_POLICY else policy, msgpack.packb(body))
+    return Encoded(policy or "-", msgpack.packb(body))
 
 
 def decode(task_id: str, record: bytes) -> Stored:
@@ -86,28 +93,30 @@ def decode(task_id: str, record: bytes) -> Stored:
                 f"task {task_id}: its record has version {version}, this release reads {RECORD_VERSION}"
             )
         values = msgpack.unpackb(body)
-        overlap, misfire, grace, window, max_catchup, jitter, enabled, end = (
-            _DEFAULT_POLICY if policy == "-" else policy
-        ).split(",")
-        misfire, window = values.pop("once", (misfire, window))
+        decided = _decode_policy(policy)
+        if "once" in values:
+            misfire, decided["catchup_window_ms"] = values.pop("once")
+            decided["misfire"] = Misfire(misfire)
         definition = Definition(
             id=task_id,
             label=label or path,
             queue=queue,
             callable=_decode_callable(path, values),
-            overlap=Overlap(overlap),
-            misfire=Misfire(misfire),
-            misfire_grace_ms=int(grace),
-            catchup_window_ms=int(window),
-            max_catchup=int(max_catchup),
-            jitter_ms=int(jitter),
-            enabled={"0": False, "1": True}[enabled],
-            end_ms=int(end) or FAR_FUTURE_MS,
+            **decided,
             **_decode_fields(values),
         )
         return Stored(definition, int(generation), int(edition))
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         raise CorruptRecord(f"task {task_id}: its record cannot be read ({error}); it was left as it is") from error
+
+
+def _decode_policy(text: str) -> dict[str, Any]:
+    found = {}
+    for part in text.split(",") if text != "-" else ():
+        name, _, value = part.partition("=")
+        field, read = _POLICY[name]
+        found[field] = read(value)
+    return found
 
 
 def _is_once(schedule: str) -> bool:

@@ -20,10 +20,24 @@ class FuncType(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What happens to an occurrence while the task has an open run."""
+    """What happens to an occurrence while the task has as many open runs as it may (``max_running``).
+
+    ALLOW sets no limit. SKIP lets it go. BUFFER_ONE holds one back until a run ends, BUFFER_ALL all of them, up to a bound.
+    CANCEL_OTHER ends the open runs, and holds it back until they have ended.
+    """
 
     ALLOW = "allow"
     SKIP = "skip"
+    BUFFER_ONE = "buffer_one"
+    BUFFER_ALL = "buffer_all"
+    CANCEL_OTHER = "cancel_other"
+
+
+class Keep(StrEnum):
+    """Which occurrence ``buffer_one`` keeps."""
+
+    FIRST = "first"
+    LATEST = "latest"
 
 
 class Misfire(StrEnum):
@@ -70,6 +84,7 @@ class Reason(StrEnum):
     WINDOW = "window"
     LIMIT = "limit"
     EDITED = "edited"
+    SKIPPED = "skipped"
 
 
 class WaitKind(StrEnum):
@@ -137,12 +152,16 @@ class Definition:
     wait_for_schedule: bool = True
     iterations: int = 0
     overlap: Overlap = Overlap.ALLOW
+    keep: Keep = Keep.FIRST
+    max_running: int = 1
+    buffer_limit: int = 100
     misfire: Misfire = Misfire.COALESCE
     misfire_grace_ms: int = 60_000
     catchup_window_ms: int = 86_400_000
     max_catchup: int = 100
     jitter_ms: int = 0
     min_gap_ms: int = 0
+    pause_after: int = 0
     retry: RetryPolicy | None = None
     timeout_ms: int = 0
     pool: Pool = Pool.THREAD

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from sisy_redis import clock, retry, settings
-from sisy_redis.definitions import CallableRef, Definition, DstRule, Misfire, Overlap, Pool, RetryPolicy
+from sisy_redis.definitions import CallableRef, Definition, DstRule, Keep, Misfire, Overlap, Pool, RetryPolicy
 from sisy_redis.errors import ConflictError, TaskError
 
 __all__ = [
@@ -147,6 +147,10 @@ _READERS: Mapping[str, tuple[str, Callable[[str, object], Any]]] = {
     "iterations": ("iterations", _number(0, MAX_ITERATIONS)),
     "allow_overlap": ("overlap", _overlap),
     "overlap": ("overlap", _choice(Overlap)),
+    "keep": ("keep", _choice(Keep)),
+    "max_running": ("max_running", _number(1, 100)),
+    "buffer_limit": ("buffer_limit", _number(1, 1000)),
+    "pause_after": ("pause_after", _number(0, 1_000_000)),
     "tz": ("tz", _zone),
     "dst": ("dst", _choice(DstRule)),
     "queue": ("queue", _queue),
@@ -161,7 +165,7 @@ _READERS: Mapping[str, tuple[str, Callable[[str, object], Any]]] = {
 }
 
 
-READABLE = tuple(name for name in _READERS if name != "overlap")
+READABLE = tuple(name for name in _READERS if name != "allow_overlap")
 
 
 def read_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +179,15 @@ def read_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         field, read = _READERS[name]
         found[field] = read(name, value)
+    _check_overlap(given, found)
     return found
+
+
+def _check_overlap(given: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    if found.get("overlap", Overlap.ALLOW) is Overlap.ALLOW and found.get("max_running", 1) != 1:
+        raise TaskError(
+            "max_running bounds nothing while overlap is allowed; say with overlap= what happens to further occurrences"
+        )
 
 
 def fields_of_definition(definition: Definition) -> dict[str, Any]:
@@ -187,7 +199,11 @@ def fields_of_definition(definition: Definition) -> dict[str, Any]:
         "end_running": clock.from_ms(d.end_ms),
         "wait_for_schedule": d.wait_for_schedule,
         "iterations": d.iterations,
-        "allow_overlap": d.overlap is Overlap.ALLOW,
+        "overlap": d.overlap,
+        "keep": d.keep,
+        "max_running": d.max_running,
+        "buffer_limit": d.buffer_limit,
+        "pause_after": d.pause_after,
         "tz": d.tz,
         "dst": d.dst,
         "queue": d.queue,

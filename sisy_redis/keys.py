@@ -5,7 +5,18 @@ from dataclasses import dataclass
 
 FIXED_KINDS = frozenset(
     ("meta", "workers", "leases", "tasks", "plan", "open", "remaining", "waiting", "last", "paused", "labels")
-    + ("unroutable", "quarantine", "history", "failures", "replies", "reply_times")
+    + (
+        "held",
+        "cancels",
+        "streak",
+        "skips",
+        "unroutable",
+        "quarantine",
+        "history",
+        "failures",
+        "replies",
+        "reply_times",
+    )
 )
 
 
@@ -34,6 +45,11 @@ class Partition:
     def live(self, boot: str) -> str:
         """The attempts a worker holds."""
         return self._name(f"live:{boot}")
+
+    @property
+    def cancel_channel(self) -> str:
+        """Where workers hear of runs that are to end."""
+        return self._name("cancel")
 
     @property
     def now_arg(self) -> str:

@@ -12,7 +12,18 @@ from sisy_redis import build, callables, clock, context, errors, operations, pla
 from sisy_redis import userdata as data_rules
 from sisy_redis.build import DEFAULT_SCHEDULE, TaskFields, Told
 from sisy_redis.callables import func_from_string, funcinfo_from_string
-from sisy_redis.definitions import CallableRef, Definition, DstRule, FuncType, Misfire, Pool, RetryPolicy, Stored
+from sisy_redis.definitions import (
+    CallableRef,
+    Definition,
+    DstRule,
+    FuncType,
+    Keep,
+    Misfire,
+    Overlap,
+    Pool,
+    RetryPolicy,
+    Stored,
+)
 from sisy_redis.errors import DoesNotExist, TaskError
 from sisy_redis.fields import READABLE, check_text, complete_fields, fields_of_definition, merged, read_fields
 from sisy_redis.queries import TaskState
@@ -40,16 +51,18 @@ class Task:
 
     Public fields may be changed at any time and are stored by ``save()``: ``label``, ``schedule``, ``enabled``,
     ``start_running``, ``end_running``, ``wait_for_schedule``, ``iterations`` (0: no limit), ``allow_overlap``,
-    ``userdata``, and beside sisy's: ``tz``, ``queue``, ``retry``, ``timeout``, ``pool``, ``jitter``, ``misfire``,
+    ``userdata``, and beside sisy's: ``overlap`` (of which ``allow_overlap`` is the short form), ``keep``, ``max_running``,
+    ``buffer_limit``, ``pause_after``, ``tz``, ``queue``, ``retry``, ``timeout``, ``pool``, ``jitter``, ``misfire``,
     ``misfire_grace``, ``catchup_window``, ``max_catchup``, ``dst``. Everything else is read-only; unknown attributes
     are refused. What changes by itself (``next_run``, ``last_run``, ``running``, ``iterations_left``) is read on first
     use after loading or saving, and again by ``refresh()``; of a task that has ended: FAR_FUTURE, HAS_NOT_RUN, False, 0.
     """
 
     __slots__ = (
-        "_id", "_min_gap_ms", "_ref", "_run", "_schedule", "_state", "_stored", "_userdata", "allow_overlap", "catchup_window",
-        "dst", "enabled", "end_running", "iterations", "jitter", "label", "max_catchup", "misfire", "misfire_grace",
-        "pool", "queue", "retry", "start_running", "timeout", "tz", "wait_for_schedule",
+        "_id", "_min_gap_ms", "_ref", "_run", "_schedule", "_state", "_stored", "_userdata", "buffer_limit", "catchup_window",
+        "dst", "enabled", "end_running", "iterations", "jitter", "keep", "label", "max_catchup", "max_running", "misfire",
+        "misfire_grace", "overlap", "pause_after", "pool", "queue", "retry", "start_running", "timeout", "tz",
+        "wait_for_schedule",
     )  # fmt: skip
 
     DoesNotExist: ClassVar = errors.DoesNotExist
@@ -70,7 +83,11 @@ class Task:
     end_running: datetime
     wait_for_schedule: bool
     iterations: int
-    allow_overlap: bool
+    overlap: Overlap | str
+    keep: Keep | str
+    max_running: int
+    buffer_limit: int
+    pause_after: int
     tz: str
     dst: DstRule | str
     queue: str
@@ -187,6 +204,18 @@ class Task:
     def schedule(self, schedule: str) -> None:
         self._schedule = _text_of(schedule)
         self._min_gap_ms = 0
+
+    @property
+    def allow_overlap(self) -> bool:
+        """Whether further occurrences may run while one does; set to False, they are skipped (``overlap="skip"``)."""
+        return self.overlap == Overlap.ALLOW
+
+    @allow_overlap.setter
+    def allow_overlap(self, allowed: bool) -> None:
+        if not isinstance(allowed, bool):
+            raise TaskError(f"allow_overlap must be True or False, not {allowed!r}")
+        if allowed != self.allow_overlap:
+            self.overlap = Overlap.ALLOW if allowed else Overlap.SKIP
 
     @property
     def userdata(self) -> dict[str, Any]:

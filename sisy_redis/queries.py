@@ -29,11 +29,12 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who paused a task, when (server's ms) and why."""
+    """Who paused a task, when (server's ms) and why; ``until_ms``: when it goes on by itself, None for never."""
 
     since_ms: int
     by: str
     reason: str
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ def _state(task_id: str, values: Sequence[bytes | None]) -> TaskState:
         stored,
         calls.readable_plan_state(stored, plan),
         None,
-        int(open_runs or 0),
+        int(open_runs.split(b" ")[0]) if open_runs else 0,
         int(remaining) if remaining is not None else None,
         _last_run(text(last)) if last else None,
         _pause(text(paused)) if paused else None,
@@ -298,8 +299,8 @@ def _last_run(column: str) -> LastRun:
 
 
 def _pause(column: str) -> Pause:
-    since, by, reason = column.split("\t", 2)
-    return Pause(int(since), by, reason)
+    since, until, by, reason = column.split("\t", 3)
+    return Pause(int(since), by, reason, None if until == "-" else int(until))
 
 
 def _score(reply: Any) -> int | None:

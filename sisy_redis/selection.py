@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sisy_redis import context, queries
-from sisy_redis.definitions import Definition
+from sisy_redis.definitions import Definition, Overlap
 from sisy_redis.errors import DoesNotExist, MultipleObjectsReturned
 from sisy_redis.fields import READABLE, check_text, fields_of_definition
 from sisy_redis.queries import TaskState
@@ -66,7 +66,7 @@ class Selection(Generic[T]):
 
     def _matches(self, definition: Definition) -> bool:
         shown = {"id": definition.id, "label": definition.label, "schedule": definition.schedule}
-        shown |= fields_of_definition(definition)
+        shown |= fields_of_definition(definition) | {"allow_overlap": definition.overlap is Overlap.ALLOW}
         return all(shown[name] == value for name, value in self.conditions.items())
 
 
@@ -107,7 +107,7 @@ class Objects(Generic[T]):
 
 def _checked(conditions: Mapping[str, Any]) -> dict[str, Any]:
     found = {"id" if name == "pk" else name: value for name, value in conditions.items()}
-    known = {"id", "label", "schedule", *READABLE}
+    known = {"id", "label", "schedule", "allow_overlap", *READABLE}
     unknown = sorted(found.keys() - known)
     if unknown:
         raise TypeError(f"tasks cannot be filtered by {unknown[0]!r}; use {', '.join(sorted(known))}")

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 from sisy_redis import build, calls, clock, operations, planning, queries
-from sisy_redis.definitions import Definition, Plan, Stored
+from sisy_redis.definitions import Definition, Overlap, Plan, Stored
 from sisy_redis.errors import DoesNotExist
-from sisy_redis.fields import check_text, fields_of_definition
+from sisy_redis.fields import check_text
 from sisy_redis.keys import Space
 from sisy_redis.queries import HistoryEntry, LastRun, Pause, TaskState, WorkerState
 from sisy_redis.transport import Steps
@@ -30,7 +30,9 @@ class TaskView:
     tz: str
     queue: str
     enabled: bool
+    overlap: str
     allow_overlap: bool
+    max_running: int
     iterations: int
     iterations_left: int | None
     next_run: datetime | None
@@ -47,7 +49,6 @@ class TaskView:
 def view_of(state: TaskState) -> TaskView:
     """A task's state as users see it."""
     stored, d = state.stored, state.stored.definition
-    shown = fields_of_definition(d)
     return TaskView(
         id=d.id,
         label=d.label,
@@ -56,7 +57,9 @@ def view_of(state: TaskState) -> TaskView:
         tz=d.tz,
         queue=d.queue,
         enabled=d.enabled,
-        allow_overlap=shown["allow_overlap"],
+        overlap=str(d.overlap),
+        allow_overlap=d.overlap is Overlap.ALLOW,
+        max_running=d.max_running,
         iterations=d.iterations,
         iterations_left=state.iterations_left,
         next_run=None if state.next_ms is None else clock.from_ms(state.next_ms),

@@ -30,7 +30,7 @@ local function drop_late(task, id, plan, now, lines)
   elseif task.misfire == 'skip' then
     let_go(late, 'misfire')
   else
-    let_go(late - task.max_catchup, 'limit')
+    let_go(late - task.catchup, 'limit')
   end
   return false
 end

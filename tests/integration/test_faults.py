@@ -154,7 +154,7 @@ def test_an_answer_that_comes_after_the_lease_ended_starts_nothing(own: tuple[Se
     try:
         producer.save(producer.definition("known", "quick", schedule="@once"))
         late = start("--lease", "2", url=proxy.url)
-        poll(lambda: producer.rows("known"), what="the callable is known to the worker")
+        poll(lambda: producer.rows("known") and producer.state("known") is None, what="the callable is known")
         proxy.holds = True
         producer.save(producer.definition("late", "quick", schedule="@once", overlap=Overlap.SKIP))
         with server.client() as client:

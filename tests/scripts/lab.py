@@ -219,7 +219,7 @@ def check(stored: dict[str, Any]) -> None:
     tasks = set(stored.get("tasks", {}))
     generations = {task_id: row.split(b" ")[0] for task_id, row in stored.get("plan", {}).items()}
     assert set(generations) == tasks
-    for kind in ("open", "remaining", "last", "paused", "unroutable", "quarantine"):
+    for kind in ("open", "remaining", "held", "last", "streak", "paused", "skips", "unroutable", "quarantine"):
         assert set(stored.get(kind, {})) <= tasks, f"{kind} holds a task that is gone"
     assert {label.rpartition(b"\0")[2] for label in stored.get("labels", {})} == tasks
     assert len(stored.get("labels", {})) == len(tasks)
@@ -234,7 +234,15 @@ def check(stored: dict[str, Any]) -> None:
     counted = Counter(
         task_id_of(run).encode() for run in runs if run.split(":")[-2].encode() == _generation(generations, run)
     )
-    assert counted == {task_id: int(count) for task_id, count in stored.get("open", {}).items()}
+    assert counted == {task_id: int(row.split(b" ")[0]) for task_id, row in stored.get("open", {}).items()}
+    for task_id, row in stored.get("open", {}).items():
+        marks = sorted(
+            run.rpartition(":")[2]
+            for run in runs
+            if task_id_of(run).encode() == task_id and run.split(":")[-2].encode() == _generation(generations, run)
+        )
+        assert sorted(filter(None, row.decode().split(" ")[1].split(","))) == marks
+    assert {run.decode() for run in stored.get("cancels", {})} <= set(runs), "a run that has ended is asked to end"
     boots = set(stored.get("workers", {}))
     assert set(stored.get("leases", {})) == boots
     assert {kind.partition(":")[2].encode() for kind in stored if kind.startswith("live:")} <= boots

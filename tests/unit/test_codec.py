@@ -15,6 +15,7 @@ from sisy_redis.definitions import (
     Definition,
     DstRule,
     FuncType,
+    Keep,
     Misfire,
     Overlap,
     Pool,
@@ -40,7 +41,11 @@ RICH = Definition(
     end_ms=99,
     wait_for_schedule=False,
     iterations=3,
-    overlap=Overlap.SKIP,
+    overlap=Overlap.BUFFER_ONE,
+    keep=Keep.LATEST,
+    max_running=2,
+    buffer_limit=12,
+    pause_after=6,
     misfire=Misfire.ALL,
     misfire_grace_ms=1,
     catchup_window_ms=0,
@@ -124,7 +129,7 @@ def test_a_task_of_defaults_has_a_small_record() -> None:
 
 def test_the_scripts_see_no_policy_that_drops_a_one_off_run() -> None:
     encoded = codec.encode(replace(PLAIN, schedule="@once", misfire=Misfire.SKIP))
-    assert encoded.policy == "allow,coalesce,60000,0,100,0,1,0"
+    assert encoded.policy == "window=0"
 
 
 @pytest.mark.parametrize(
