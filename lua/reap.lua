@@ -19,7 +19,10 @@
 -- KEYS unroutable hash
 -- KEYS quarantine hash
 -- KEYS history stream
--- KEYS failures stream
+-- KEYS reports stream
+-- KEYS progress hash
+-- KEYS dead hash
+-- KEYS dead_times zset
 -- KEYS replies hash
 -- KEYS reply_times zset
 -- KEYS queue_keys… pairs of zsets: due:<queue>, waiting:<queue>
@@ -39,6 +42,7 @@
 -- @include queues
 -- @include removal
 -- @include held
+-- @include dead
 -- @include endings
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
@@ -82,10 +86,11 @@ local function give_back(run, attempt)
 end
 
 local function lose(run, attempt)
+  keep_dead(dead, dead_times, run, 'lost', attempt, redis.call('HGET', tasks, (parse_run(run))) or '', now)
   close_run(keys, run, 'lost', table.concat({attempt.nominal, '0', '0', int(attempt.number)}, ' '),
             by_name[attempt.queue], now, lines)
-  redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', 'lost',
-             'error', 'its workers died ' .. int(attempt.losses) .. ' times')
+  redis.call('XADD', reports, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', 'lost',
+             'error', 'its workers died ' .. int(attempt.losses) .. ' times', 'result', '')
 end
 
 local runs = redis.call('HKEYS', live)
@@ -102,6 +107,7 @@ for _, run in ipairs(runs) do
     local is_counted = attempt.losses == 0 or attempt.started == '1'
     attempt.losses = attempt.losses + (is_counted and 1 or 0)
     redis.call('HDEL', live, run)
+    redis.call('HDEL', progress, run)
     taken = taken + 1
     local is_lost, is_gone = attempt.losses > tonumber(max_losses), is_orphan(keys, run)
     local what = is_gone and 'cancelled' or is_lost and 'lost' or 'redelivered'

@@ -4,6 +4,8 @@
 -- KEYS workers hash
 -- KEYS leases zset
 -- KEYS cancels hash
+-- KEYS history stream
+-- KEYS reports stream
 -- KEYS live hash of the boot
 -- ARGV now_ms injected ms or empty
 -- ARGV boot boot id
@@ -32,6 +34,10 @@ for _, other in ipairs(ahead) do
   redis.call('ZADD', leases, 'LT', now + theirs, other)
 end
 redis.call('ZADD', leases, now + lease, boot)
+-- What is written bounds the streams' lengths, this their age.
+for _, stream in ipairs({history, reports}) do
+  redis.call('XTRIM', stream, 'MINID', '~', int(now - 30 * 86400000), 'LIMIT', 1000)
+end
 local reply = {'ok', now, cancels_of(cancels, live)}
 if now >= tonumber(redis.call('HGET', meta, 'quiet_until') or '0') then
   for _, other in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)) do

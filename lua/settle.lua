@@ -16,14 +16,17 @@
 -- KEYS unroutable hash
 -- KEYS quarantine hash
 -- KEYS history stream
--- KEYS failures stream
+-- KEYS reports stream
+-- KEYS progress hash
+-- KEYS dead hash
+-- KEYS dead_times zset
 -- KEYS replies hash
 -- KEYS reply_times zset
 -- KEYS queue_keys… pairs of zsets: due:<queue>, waiting:<queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV worker name
 -- ARGV queues names joined by commas, in the order of queue_keys
--- ARGV settlements… groups of 7: run token action delay_ms started_ms duration_ms text
+-- ARGV settlements… groups of 9: run token action delay_ms started_ms duration_ms text result is_dead
 --   action: ok failed timeout cancelled (the run ends) | retry (after delay_ms) | release | unroutable
 -- Reply: ok now_ms (settled|stale|elsewhere <queue>)…: elsewhere, its task was moved to a queue that is not among the given
 --   ones, and settling it may put a run there: settle it again with that one
@@ -37,6 +40,7 @@
 -- @include queues
 -- @include removal
 -- @include held
+-- @include dead
 -- @include endings
 -- @include park
 local now = server_now(now_ms)
@@ -44,8 +48,9 @@ local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, wa
               last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local reply, lines, gone = {'ok', now}, {}, {}
+local any_progress = redis.call('HLEN', progress) > 0
 local runs = {}
-for i = 1, #settlements, 7 do
+for i = 1, #settlements, 9 do
   runs[#runs + 1] = settlements[i]
 end
 local attempts = runs[1] and redis.call('HMGET', live, unpack(runs)) or {}
@@ -73,7 +78,7 @@ local function give_back(run, attempt, action, delay_ms, queue, text)
 end
 
 for i, run in ipairs(runs) do
-  local _, token, action, delay_ms, started_ms, duration_ms, text = unpack(settlements, 7 * i - 6, 7 * i)
+  local _, token, action, delay_ms, started_ms, duration_ms, text, result, is_dead = unpack(settlements, 9 * i - 8, 9 * i)
   local attempt = attempts[i] and parse_live(attempts[i])
   local is_ours = attempt and attempt.token == token and not gone[run]
   if is_ours and is_orphan(keys, run) then
@@ -93,19 +98,27 @@ for i, run in ipairs(runs) do
     if action ~= 'release' then
       lines[#lines + 1] = line
     end
+    if is_dead == '1' and action ~= 'cancelled' then
+      keep_dead(dead, dead_times, run, action, attempt, redis.call('HGET', tasks, (parse_run(run))) or '', now)
+    end
     if gives_back then
       give_back(run, attempt, action, delay_ms, queue, text)
     else
       close_run(keys, run, action, table.concat({attempt.nominal, started_ms, duration_ms, int(attempt.number)}, ' '),
                 queue, now, lines)
     end
-    if text ~= '' and action ~= 'unroutable' then
-      redis.call('XADD', failures, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number),
-                 'outcome', action, 'error', text)
+    if (text ~= '' or result ~= '') and action ~= 'unroutable' then
+      redis.call('XADD', reports, 'MAXLEN', '~', 1000, '*', 'run', run, 'attempt', int(attempt.number), 'outcome', action,
+                 'error', text, 'result', result)
     end
     reply[#reply + 1] = 'settled'
   else
     reply[#reply + 1] = 'stale'
+  end
+end
+for run in pairs(gone) do
+  if any_progress then
+    redis.call('HDEL', progress, run)
   end
 end
 write_ledger(history, lines)

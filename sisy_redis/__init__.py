@@ -2,7 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from sisy_redis.definitions import DstRule, Misfire, Overlap, Pool, RetryPolicy, Wait, WaitKind
+from sisy_redis.control import Cancelled, Discard, Retry, cancel_requested, report_progress
+from sisy_redis.definitions import DstRule, Keep, Misfire, Overlap, Pool, RetryPolicy, Wait, WaitKind
 from sisy_redis.errors import (
     CallableError,
     ConflictError,
@@ -28,6 +29,7 @@ from sisy_redis.models import (
     taskinfo_with_label,
 )
 from sisy_redis.planning import upcoming
+from sisy_redis.retry import Retrying
 from sisy_redis.scheduler import AsyncScheduler, Scheduler, TaskView
 from sisy_redis.settings import configure
 
@@ -37,15 +39,20 @@ __all__ = [
     "HAS_NOT_RUN",
     "AsyncScheduler",
     "CallableError",
+    "Cancelled",
     "ConflictError",
+    "Discard",
     "DoesNotExist",
     "DstRule",
     "Misfire",
+    "Keep",
     "MultipleObjectsReturned",
     "Overlap",
     "Pool",
     "RedisUnavailable",
+    "Retry",
     "RetryPolicy",
+    "Retrying",
     "ScheduleError",
     "Scheduler",
     "SettingsError",
@@ -59,9 +66,11 @@ __all__ = [
     "Wait",
     "WaitKind",
     "__version__",
+    "cancel_requested",
     "configure",
     "func_from_string",
     "funcinfo_from_string",
+    "report_progress",
     "task_with_callable",
     "taskinfo_with_label",
     "upcoming",

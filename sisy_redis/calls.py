@@ -139,7 +139,10 @@ class Unplannable:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How one attempt ends. ``action`` is an Outcome, or retry, release, unroutable."""
+    """How one attempt ends. ``action`` is an Outcome, or retry, release, unroutable.
+
+    ``text`` is its error, ``result`` what it returned as JSON; ``is_dead``: it is kept among the dead runs.
+    """
 
     run_id: str
     token: int
@@ -149,6 +152,8 @@ class Settlement:
     started_ms: int = 0
     duration_ms: int = 0
     text: str = ""
+    result: str = ""
+    is_dead: bool = False
 
 
 def register(p: Partition, op: str, lease_ms: int, queues: Sequence[str], name: str) -> Call[Registered]:
@@ -301,7 +306,8 @@ def settle(p: Partition, boot: str, worker: str, settlements: Sequence[Settlemen
     flat: list[Any] = []
     queues = list(dict.fromkeys(s.queue for s in settlements))
     for s in settlements:
-        flat += [s.run_id, s.token, s.action, s.delay_ms, s.started_ms, s.duration_ms, s.text]
+        flat += [s.run_id, s.token, s.action, s.delay_ms, s.started_ms, s.duration_ms, s.text, s.result]
+        flat.append(int(s.is_dead))
     return _call(
         "settle",
         lambda reply: [text(row) for row in reply[2:]],
@@ -341,6 +347,12 @@ def replan(p: Partition, state: PlanState, dropped: Sequence[Dropped], plan: Pla
         keys={"due": p.due(definition.queue)},
         arg_rest=flat,
     )
+
+
+def note_progress(p: Partition, boot: str, run_id: str, token: int, text: str) -> Call[bool]:
+    """How far a live run has come; False when its token is stale."""
+    args = {"run": run_id, "token": token, "text": text}
+    return _call("progress", lambda reply: _status(reply) == "noted", p, args, keys={"live": p.live(boot)})
 
 
 def postpone(p: Partition, op: str, what: Unplannable) -> Call[str]:
@@ -426,6 +438,39 @@ def trigger(p: Partition, op: str, stored: Stored, *, counts: bool) -> Call[tupl
     args = {"op": op, "id": d.id, "generation": stored.generation, "counts": int(counts)}
     keys = {"due": p.due(d.queue), "waiting_queue": p.waiting_queue(d.queue)}
     return _call("trigger", decode, p, args, keys=keys)
+
+
+def cancel(p: Partition, op: str, run_id: str, queue: str, by: str, reason: str) -> Call[tuple[str, str]]:
+    """cancelled (it waited), requested (it is live), gone (it has ended), expired; or elsewhere and the queue to name."""
+    args = {"op": op, "run": run_id, "by": by, "reason": reason, "queues": queue, "channel": p.cancel_channel}
+
+    def decode(reply: Any) -> tuple[str, str]:
+        return _status(reply), text(reply[2]) if len(reply) > 2 else ""
+
+    return _call("cancel", decode, p, args, key_rest=_queue_keys(p, [queue]))
+
+
+def skip(p: Partition, op: str, stored: Stored, count: int) -> Call[str]:
+    """skipping, gone or expired."""
+    args = {"op": op, "id": stored.definition.id, "generation": stored.generation, "count": count}
+    return _call("skip", _status, p, args)
+
+
+def maintain(p: Partition, op: str, from_ms: int, until_ms: int, by: str, reason: str) -> Call[str]:
+    """Sets a partition's maintenance window, or ends it with ``until_ms`` 0: ok or expired."""
+    args = {"op": op, "from_ms": from_ms, "until_ms": until_ms, "by": by, "reason": reason}
+    return _call("maintain", _status, p, args)
+
+
+def requeue(p: Partition, op: str, run_id: str, queue: str) -> Call[str]:
+    """requeued, gone, ended, busy, moved or expired."""
+    keys = {"waiting_queue": p.waiting_queue(queue)}
+    return _call("requeue", _status, p, {"op": op, "run": run_id}, keys=keys)
+
+
+def bury(p: Partition, run_ids: Sequence[str]) -> Call[int]:
+    """Forgets dead runs; how many there were."""
+    return _call("bury", lambda reply: int(reply[1]), p, {}, arg_rest=run_ids)
 
 
 def pause(p: Partition, op: str, stored: Stored, by: str, reason: str, until_ms: int | None = None) -> Call[str]:

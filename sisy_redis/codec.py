@@ -158,5 +158,6 @@ def _decode_fields(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("retry"):
         wait = dict(values["retry"]["wait"])
         wait["kind"] = WaitKind(wait["kind"])
-        values["retry"] = RetryPolicy(attempts=values["retry"]["attempts"], wait=Wait(**wait))
+        names = {kind: tuple(values["retry"][kind]) for kind in ("on", "never")}
+        values["retry"] = RetryPolicy(attempts=values["retry"]["attempts"], wait=Wait(**wait), **names)
     return values

@@ -33,6 +33,7 @@ class RunContext:
     boot: str
     task_id: str
     session: Session | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """At most ``attempts`` tries of one run (the first included), ``wait`` between them."""
+    """At most ``attempts`` tries of one run (the first included), ``wait`` between them.
+
+    Only after exceptions of ``on``, where it names any, and never after one of ``never``: dotted names of exception classes,
+    their subclasses included.
+    """
 
     attempts: int = 1
     wait: Wait = field(default_factory=Wait)
+    on: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

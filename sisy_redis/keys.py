@@ -5,18 +5,8 @@ from dataclasses import dataclass
 
 FIXED_KINDS = frozenset(
     ("meta", "workers", "leases", "tasks", "plan", "open", "remaining", "waiting", "last", "paused", "labels")
-    + (
-        "held",
-        "cancels",
-        "streak",
-        "skips",
-        "unroutable",
-        "quarantine",
-        "history",
-        "failures",
-        "replies",
-        "reply_times",
-    )
+    + ("held", "cancels", "streak", "skips", "progress", "dead", "dead_times", "unroutable", "quarantine")
+    + ("history", "reports", "replies", "reply_times")
 )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Unpack
 
-from sisy_redis import build, callables, clock, context, errors, operations, planning, queries, selection
+from sisy_redis import build, callables, clock, context, errors, inspection, operations, planning, queries, selection
 from sisy_redis import userdata as data_rules
 from sisy_redis.build import DEFAULT_SCHEDULE, TaskFields, Told
 from sisy_redis.callables import func_from_string, funcinfo_from_string
@@ -25,7 +25,16 @@ from sisy_redis.definitions import (
     Stored,
 )
 from sisy_redis.errors import DoesNotExist, TaskError
-from sisy_redis.fields import READABLE, check_text, complete_fields, fields_of_definition, merged, read_fields
+from sisy_redis.explain import Explanation, explain_now, explain_occurrence
+from sisy_redis.fields import (
+    READABLE,
+    check_text,
+    complete_fields,
+    fields_of_definition,
+    merged,
+    read_fields,
+    read_instant,
+)
 from sisy_redis.queries import TaskState
 
 __all__ = [
@@ -316,6 +325,13 @@ class Task:
         run_id = session.transport.run(operations.trigger(session.space, stored, counts=True))
         self._state = None
         return run_id
+
+    def explain(self, at: datetime | None = None) -> Explanation:
+        """Why the task runs now or does not; with ``at`` (aware), what became of its occurrence at that instant, and why."""
+        session = context.session()
+        at_ms = None if at is None else read_instant("at", at)
+        facts = session.transport.run(inspection.gather(session.space, self._id))
+        return explain_now(self._id, facts) if at_ms is None else explain_occurrence(self._id, at_ms, facts)
 
     def refresh(self) -> None:
         """Loads the task again; changes that were not saved are lost. Raises DoesNotExist when it is gone."""

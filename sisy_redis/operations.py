@@ -268,17 +268,33 @@ def trigger(space: Space, stored: Stored, *, counts: bool = False) -> Steps[str]
                 f"task {task_id!r} forbids overlap and has an open run; trigger it again when that has ended"
             )
         if status == "expired":
-            raise SisyError("the operation took too long to reach Redis and was refused; repeat it")
+            raise too_late()
         if status != "moved":
             raise _gone(task_id)
         stored = yield from _reloaded(space, stored)
     raise ConflictError(f"task {task_id!r} kept moving between queues; trigger it again")
 
 
-def pause(space: Space, stored: Stored, by: str = "", reason: str = "") -> Steps[None]:
-    """Holds the schedule until ``resume``. Raises DoesNotExist."""
+def pause(space: Space, stored: Stored, by: str = "", reason: str = "", until_ms: int | None = None) -> Steps[None]:
+    """Holds the schedule until ``resume``, or until ``until_ms``. Raises DoesNotExist."""
     partition = space.partition_of(stored.definition.id)
-    yield from _applied(space, stored, lambda op, current: calls.pause(partition, op, current, by, reason))
+    yield from _applied(space, stored, lambda op, current: calls.pause(partition, op, current, by, reason, until_ms))
+
+
+def skip_next(space: Space, stored: Stored, count: int) -> Steps[None]:
+    """Lets the next ``count`` occurrences go. Raises DoesNotExist."""
+    partition = space.partition_of(stored.definition.id)
+    yield from _applied(space, stored, lambda op, current: calls.skip(partition, op, current, count))
+
+
+def maintain(space: Space, from_ms: int, until_ms: int, by: str, reason: str) -> Steps[None]:
+    """Sets the namespace's maintenance window (from now where ``from_ms`` is 0), or ends it with ``until_ms`` 0."""
+    (now_ms,) = yield [calls.server_time(space)]
+    begin = from_ms or now_ms
+    answers = yield [calls.maintain(p, new_op(now_ms), begin, until_ms, by, reason) for p in space.all_partitions()]
+    if "expired" in answers:
+        raise too_late()
+    yield [calls.wake(space, 1)]
 
 
 def resume(space: Space, stored: Stored) -> Steps[None]:
@@ -296,7 +312,7 @@ def _applied(space: Space, stored: Stored, call_of: Callable[[str, Stored], call
         if status == "gone":
             raise _gone(stored.definition.id)
         if status == "expired":
-            raise SisyError("the operation took too long to reach Redis and was refused; repeat it")
+            raise too_late()
         if status != "moved":
             return
         stored = yield from _reloaded(space, stored)
@@ -310,6 +326,11 @@ def _reloaded(space: Space, stored: Stored) -> Steps[Stored]:
     if task_id not in bases or bases[task_id].generation != stored.generation:
         raise _gone(task_id)
     return bases[task_id]
+
+
+def too_late() -> SisyError:
+    """What is raised where an operation id was refused for its age."""
+    return SisyError("the operation took too long to reach Redis and was refused; repeat it")
 
 
 def _gone(task_id: str) -> DoesNotExist:

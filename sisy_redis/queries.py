@@ -1,7 +1,7 @@
 """Reads: what is stored, as values. Nothing here changes anything."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,7 @@ class HistoryEntry:
     duration_ms: int = 0
     worker: str = ""
     error: str = ""
+    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,10 @@ class WorkerState:
 
 def load_records(space: Space, ids: Sequence[str]) -> Steps[tuple[int, dict[str, Stored]]]:
     """The server's time and the tasks that exist among ``ids``."""
-    by_partition = _grouped(space, ids)
+    by_partition = grouped(space, ids)
     batch: list[calls.Call[Any]] = [calls.server_time(space)]
     for p, group in by_partition:
-        batch.append(read(_plain, "HMGET", p.key("tasks"), *group))
+        batch.append(read(plain, "HMGET", p.key("tasks"), *group))
     now_ms, *rows = yield batch
     found = {}
     for (_, group), records in zip(by_partition, rows, strict=True):
@@ -110,7 +111,7 @@ def load_records(space: Space, ids: Sequence[str]) -> Steps[tuple[int, dict[str,
 
 def load_plans(space: Space, tasks: Sequence[Stored]) -> Steps[dict[str, PlanState]]:
     """The plans of stored tasks; those that cannot be read are left out."""
-    batch = [read(_plain, "HGET", space.partition_of(s.definition.id).key("plan"), s.definition.id) for s in tasks]
+    batch = [read(plain, "HGET", space.partition_of(s.definition.id).key("plan"), s.definition.id) for s in tasks]
     rows = yield batch
     found = {}
     for stored, column in zip(tasks, rows, strict=True):
@@ -122,8 +123,8 @@ def load_plans(space: Space, tasks: Sequence[Stored]) -> Steps[dict[str, PlanSta
 
 def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
     """Everything about the tasks that exist among ``ids``, in that order."""
-    by_partition = _grouped(space, ids)
-    batch = [read(_plain, "HMGET", p.key(c), *group) for p, group in by_partition for c in _STATE_COLUMNS]
+    by_partition = grouped(space, ids)
+    batch = [read(plain, "HMGET", p.key(c), *group) for p, group in by_partition for c in _STATE_COLUMNS]
     if not batch:
         return []
     rows = yield batch
@@ -140,7 +141,7 @@ def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
                 # One record that cannot be read must not hide the others.
                 log.warning("%s", error)
     scores = yield [
-        read(_score, "ZSCORE", space.partition_of(i).due(s.stored.definition.queue), i) for i, s in states.items()
+        read(score, "ZSCORE", space.partition_of(i).due(s.stored.definition.queue), i) for i, s in states.items()
     ] or [calls.server_time(space)]
     # Where the schedule is held, the score only says when the task ends.
     placed = {
@@ -154,7 +155,7 @@ def ids_with_label(space: Space, label: str, limit: int = 1000) -> Steps[list[st
     """The ids of the tasks with this label."""
     low, high = f"[{label}\0", f"[{label}\1"
     batch = [
-        read(_plain, "ZRANGE", p.key("labels"), low, high, "BYLEX", "LIMIT", 0, limit) for p in space.all_partitions()
+        read(plain, "ZRANGE", p.key("labels"), low, high, "BYLEX", "LIMIT", 0, limit) for p in space.all_partitions()
     ]
     rows = yield batch
     return [text(member).rpartition("\0")[2] for row in rows for member in row]
@@ -169,22 +170,22 @@ def page_by_label(
     """
     low = f"({after}" if after is not None else "-" if label is None else f"[{label}\0"
     high = "+" if label is None else f"[{label}\1"
-    (rows,) = yield [read(_plain, "ZRANGE", p.key("labels"), low, high, "BYLEX", "LIMIT", 0, count)]
+    (rows,) = yield [read(plain, "ZRANGE", p.key("labels"), low, high, "BYLEX", "LIMIT", 0, count)]
     members = [text(member) for member in rows]
     return members[-1] if len(members) == count else None, [member.rpartition("\0")[2] for member in members]
 
 
 def page_of_ids(p: Partition, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
     """A page of a partition's task ids and the cursor of the next page; 0 starts and ends."""
-    ((following, flat),) = yield [read(_plain, "HSCAN", p.key("plan"), cursor, "COUNT", count)]
+    ((following, flat),) = yield [read(plain, "HSCAN", p.key("plan"), cursor, "COUNT", count)]
     items = flat if isinstance(flat, dict) else flat[::2]
     return int(following), [text(item) for item in items]
 
 
 def page_of_waiting(p: Partition, queue: str, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
     """A page of the runs that wait in a queue, and the cursor of the next page; 0 starts and ends."""
-    ((following, rows),) = yield [read(_plain, "ZSCAN", p.waiting_queue(queue), cursor, "COUNT", count)]
-    return int(following), [text(member) for member, _ in _pairs(rows)]
+    ((following, rows),) = yield [read(plain, "ZSCAN", p.waiting_queue(queue), cursor, "COUNT", count)]
+    return int(following), [text(member) for member, _ in pairs(rows)]
 
 
 def history(space: Space, task_id: str | None = None, n: int = 20) -> Steps[list[HistoryEntry]]:
@@ -193,17 +194,26 @@ def history(space: Space, task_id: str | None = None, n: int = 20) -> Steps[list
     entries: list[HistoryEntry] = []
     for p in partitions:
         found = yield from _partition_history(p, task_id, n)
-        errors = yield from _failures(p)
-        entries += [replace(e, error=errors.get((e.run_id or "", e.attempt), "")) for e in found]
+        reports = yield from _reports(p, {e.run_id for e in found if e.kind == "run"})
+        for entry in found:
+            error, result = reports.get((entry.run_id or "", entry.attempt), ("", ""))
+            entries.append(replace(entry, error=error, result=result))
     return sorted(entries, key=lambda entry: entry.at_ms, reverse=True)[:n]
 
 
-def _failures(p: Partition) -> Steps[dict[tuple[str, int], str]]:
-    (rows,) = yield [read(_plain, "XREVRANGE", p.key("failures"), "+", "-", "COUNT", 200)]
-    found = {}
-    for _, fields in rows:
-        f = {text(k): text(v) for k, v in _pairs(fields)}
-        found[f["run"], int(f["attempt"])] = f["error"]
+def _reports(p: Partition, runs: set[str | None]) -> Steps[dict[tuple[str, int], tuple[str, str]]]:
+    """What the attempts of some runs reported: error and result. Reads back as far as reports are kept."""
+    found: dict[tuple[str, int], tuple[str, str]] = {}
+    upper = "+"
+    while runs:
+        (rows,) = yield [read(plain, "XREVRANGE", p.key("reports"), upper, "-", "COUNT", 200)]
+        for _, fields in rows:
+            f = {text(k): text(v) for k, v in pairs(fields)}
+            if f["run"] in runs:
+                found.setdefault((f["run"], int(f["attempt"])), (f["error"], f["result"]))
+        if len(rows) < 200:
+            break
+        upper = "(" + text(rows[-1][0])
     return found
 
 
@@ -211,10 +221,10 @@ def _partition_history(p: Partition, task_id: str | None, n: int) -> Steps[list[
     entries: list[HistoryEntry] = []
     upper = "+"
     while len(entries) < n:
-        (rows,) = yield [read(_plain, "XREVRANGE", p.key("history"), upper, "-", "COUNT", 100)]
+        (rows,) = yield [read(plain, "XREVRANGE", p.key("history"), upper, "-", "COUNT", 100)]
         for entry_id, fields in rows:
             at_ms = int(text(entry_id).partition("-")[0])
-            for _, lines in _pairs(fields):
+            for _, lines in pairs(fields):
                 for line in reversed(text(lines).split("\n")):
                     entry = _history_entry(line, at_ms)
                     if task_id in (None, entry.task_id):
@@ -254,11 +264,11 @@ def workers(space: Space) -> Steps[list[WorkerState]]:
     found: list[WorkerState] = []
     for p in space.all_partitions():
         records, leases = yield [
-            read(_plain, "HGETALL", p.key("workers")),
-            read(_plain, "ZRANGE", p.key("leases"), 0, -1, "WITHSCORES"),
+            read(plain, "HGETALL", p.key("workers")),
+            read(plain, "ZRANGE", p.key("leases"), 0, -1, "WITHSCORES"),
         ]
-        until = {text(boot): int(float(score)) for boot, score in _pairs(leases)}
-        for boot, record in _pairs(records):
+        until = {text(boot): int(float(score)) for boot, score in pairs(leases)}
+        for boot, record in pairs(records):
             state, _lease, _seq, registered, queues, name = text(record).split(" ")
             (holds,) = yield [read(int, "HLEN", p.live(text(boot)))]
             lease_until = until.get(text(boot), 0)
@@ -267,10 +277,11 @@ def workers(space: Space) -> Steps[list[WorkerState]]:
     return found
 
 
-def _grouped(space: Space, ids: Sequence[str]) -> list[tuple[Partition, list[str]]]:
+def grouped(space: Space, ids: Sequence[str], task_of: Callable[[str], str] = str) -> list[tuple[Partition, list[str]]]:
+    """Ids by the partition of their task."""
     groups: dict[int, list[str]] = {}
-    for task_id in dict.fromkeys(ids):
-        groups.setdefault(space.partition_of(task_id).index, []).append(task_id)
+    for one in dict.fromkeys(ids):
+        groups.setdefault(space.partition_of(task_of(one)).index, []).append(one)
     return [(space.partition(index), group) for index, group in groups.items()]
 
 
@@ -303,18 +314,21 @@ def _pause(column: str) -> Pause:
     return Pause(int(since), by, reason, None if until == "-" else int(until))
 
 
-def _score(reply: Any) -> int | None:
+def score(reply: Any) -> int | None:
+    """A score in ms; None for none, or for +inf."""
     if reply is None:
         return None
-    score = float(reply)
-    return None if score == float("inf") else int(score)
+    found = float(reply)
+    return None if found == float("inf") else int(found)
 
 
-def _plain(reply: Any) -> Any:
+def plain(reply: Any) -> Any:
+    """A reply as it came."""
     return reply
 
 
-def _pairs(reply: Any) -> list[tuple[Any, Any]]:
+def pairs(reply: Any) -> list[tuple[Any, Any]]:
+    """The pairs of a hash, a stream's fields or a scored range, whatever the protocol made of them."""
     if isinstance(reply, dict):
         return list(reply.items())
     if reply and isinstance(reply[0], list | tuple):

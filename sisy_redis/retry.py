@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +12,10 @@ import tenacity
 from sisy_redis.definitions import RetryPolicy, Wait, WaitKind
 from sisy_redis.errors import TaskError
 
-__all__ = ["Retrying", "delay_ms", "policy"]
+__all__ = ["Retrying", "applies", "delay_ms", "names_of", "policy"]
 
 _MOST_ATTEMPTS = 1000
+_MOST_NAMES = 50
 _LONGEST_MS = 7 * 86_400_000
 _KNOWN = (
     "seconds, a timedelta, or tenacity's wait_none, wait_fixed, wait_incrementing, wait_exponential, "
@@ -21,34 +23,49 @@ _KNOWN = (
 )
 
 
-def Retrying(attempts: int, wait: Any = 0) -> RetryPolicy:  # noqa: N802 - reads as the value it makes
+def Retrying(  # noqa: N802 - reads as the value it makes
+    attempts: int, wait: Any = 0, *, on: Any = (), never: Any = ()
+) -> RetryPolicy:
     """At most ``attempts`` tries of a run, the first included, ``wait`` before each further one.
 
     ``wait`` is a number of seconds, a timedelta, or one of tenacity's wait objects that can be stored as numbers; every
-    delay is at most seven days. Raises TaskError for anything else.
+    delay is at most seven days. ``on`` and ``never`` are exception classes or their dotted names, one or several: only after
+    one of ``on``, if any is named, and not after one of ``never`` is a run tried again. Raises TaskError for anything else.
     """
     if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= _MOST_ATTEMPTS:
         raise TaskError(f"retry takes 1 to {_MOST_ATTEMPTS} attempts, the first try included, not {attempts!r}")
-    return RetryPolicy(attempts=attempts, wait=_wait(wait))
+    return RetryPolicy(attempts=attempts, wait=_wait(wait), on=_names("on", on), never=_names("never", never))
 
 
 def policy(retry: Any) -> RetryPolicy | None:
-    """The policy meant by None, a number of attempts, ``(attempts, wait)``, a dict of these two, or a RetryPolicy.
+    """The policy meant by None, a number of attempts, ``(attempts, wait)``, a dict of ``Retrying``'s arguments, or a RetryPolicy.
 
-    ``wait`` is as for ``Retrying``. Raises TaskError for one that cannot be stored as numbers.
+    Raises TaskError for one that cannot be stored.
     """
     if retry is None:
         return None
     if isinstance(retry, RetryPolicy):
-        return RetryPolicy(attempts=Retrying(retry.attempts).attempts, wait=_checked(retry.wait))
+        checked = Retrying(retry.attempts, on=retry.on, never=retry.never)
+        return replace(checked, wait=_checked(retry.wait))
     if isinstance(retry, Mapping):
-        unknown = set(retry) - {"attempts", "wait"}
+        unknown = set(retry) - {"attempts", "wait", "on", "never"}
         if unknown or "attempts" not in retry:
-            raise TaskError(f"retry takes the fields attempts and wait, not {sorted(map(str, retry))}")
+            raise TaskError(f"retry takes the fields attempts, wait, on and never, not {sorted(map(str, retry))}")
         return Retrying(**retry)
     if isinstance(retry, tuple | list) and len(retry) == 2:
         return Retrying(*retry)
     return Retrying(retry)
+
+
+def applies(policy: RetryPolicy, raised: Sequence[str]) -> bool:
+    """Whether a run may be tried again after an exception whose class and bases have these dotted names."""
+    names = set(raised)
+    return not names.intersection(policy.never) and (not policy.on or bool(names.intersection(policy.on)))
+
+
+def names_of(kind: type[BaseException]) -> tuple[str, ...]:
+    """The dotted names of an exception class and its bases."""
+    return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if issubclass(base, BaseException))
 
 
 def delay_ms(policy: RetryPolicy, failed_attempt: int, seed: str) -> int | None:
@@ -78,6 +95,20 @@ def _grown(wait: Wait, growths: int) -> float:
         return min(float(wait.max_ms), wait.step_ms * float(wait.base) ** growths)
     except OverflowError:
         return float(wait.max_ms)
+
+
+def _names(what: str, given: Any) -> tuple[str, ...]:
+    found = []
+    for one in given if isinstance(given, tuple | list | set | frozenset) else (given,):
+        if isinstance(one, type) and issubclass(one, BaseException):
+            found.append(names_of(one)[0])
+        elif isinstance(one, str) and all(part.isidentifier() for part in one.split(".")):
+            found.append(one if "." in one else f"builtins.{one}")
+        else:
+            raise TaskError(f"retry's {what} takes exception classes or their dotted names, not {one!r}")
+    if len(found) > _MOST_NAMES:
+        raise TaskError(f"retry's {what} takes at most {_MOST_NAMES} exceptions")
+    return tuple(dict.fromkeys(found))
 
 
 def _wait(wait: Any) -> Wait:

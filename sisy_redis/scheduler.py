@@ -8,18 +8,30 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from sisy_redis import build, context, queries, registry, settings, views
+from sisy_redis import build, context, queries, registry, runs, settings, views
 from sisy_redis.build import DefineFields, Told
 from sisy_redis.context import Located
 from sisy_redis.definitions import CallableRef, Definition
 from sisy_redis.errors import CallableError
+from sisy_redis.explain import Explanation
+from sisy_redis.inspection import DeadRun, OpenRun
 from sisy_redis.keys import Space
 from sisy_redis.queries import HistoryEntry, WorkerState
 from sisy_redis.registry import Hook
 from sisy_redis.transport import AsyncTransport, Steps, Transport
 from sisy_redis.views import TaskView
 
-__all__ = ["AsyncScheduler", "HistoryEntry", "Scheduler", "TaskView", "WorkerState", "define"]
+__all__ = [
+    "AsyncScheduler",
+    "DeadRun",
+    "Explanation",
+    "HistoryEntry",
+    "OpenRun",
+    "Scheduler",
+    "TaskView",
+    "WorkerState",
+    "define",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,9 +113,24 @@ class Scheduler:
         """Deletes a task; False when it was gone already. Runs that are going on end by themselves."""
         return self._run(lambda space: views.delete(space, task))
 
-    def pause(self, task: str | TaskView, *, by: str = "", reason: str = "") -> None:
-        """Holds a task's schedule until ``resume``. Raises DoesNotExist."""
-        return self._run(lambda space: views.pause(space, task, by, reason))
+    def pause(self, task: str | TaskView, *, until: datetime | None = None, by: str = "", reason: str = "") -> None:
+        """Holds a task's schedule until ``resume``, or until an aware datetime. Raises DoesNotExist."""
+        return self._run(lambda space: views.pause(space, task, by, reason, until))
+
+    def skip_next(self, task: str | TaskView, n: int = 1) -> None:
+        """Lets a task's next ``n`` occurrences go, whenever they are due; 0 takes it back. Raises DoesNotExist."""
+        return self._run(lambda space: views.skip_next(space, task, n))
+
+    def maintenance(self, until: datetime, *, start: datetime | None = None, by: str = "", reason: str = "") -> None:
+        """Has the whole namespace admit nothing from ``start`` (default: now) until ``until``, both aware.
+
+        What runs goes on. Afterwards each task's misfire policy decides about what was due, as after an outage.
+        """
+        return self._run(lambda space: views.maintenance(space, until, start, by, reason))
+
+    def end_maintenance(self) -> None:
+        """Ends the maintenance window, or takes one back that was to come."""
+        return self._run(lambda space: views.maintenance(space, None, None, "", ""))
 
     def resume(self, task: str | TaskView) -> None:
         """Lets a task's schedule go on, strictly after now. Raises DoesNotExist."""
@@ -115,6 +142,38 @@ class Scheduler:
         Raises TaskBusy when the task forbids overlap and has an open run, DoesNotExist.
         """
         return self._run(lambda space: views.trigger(space, task, counts))
+
+    def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> str:
+        """Ends a run from anywhere: "cancelled" when it waited, "requested" when it is running, "gone" when it has ended.
+
+        Asked to end, a coroutine is cancelled and a process run killed; a plain function has to look at
+        ``cancel_requested()``.
+        """
+        return self._run(lambda space: runs.cancel(space, run_id, by, reason))
+
+    def runs(self, task: str | TaskView) -> list[OpenRun]:
+        """The open runs of a task, oldest first: who runs them, or when they are tried next, and how far they are."""
+        return self._run(lambda space: views.runs_of(space, task))
+
+    def explain(self, task: str | TaskView, at: datetime | None = None) -> Explanation:
+        """Why a task runs now or does not; with ``at`` (aware), what became of its occurrence at that instant, and why."""
+        return self._run(lambda space: views.explained(space, task, at))
+
+    def dead(self, task: str | TaskView | None = None, n: int = 100) -> list[DeadRun]:
+        """The newest ``n`` dead runs, of a task or of all: lost, or failed with no retry left."""
+        return self._run(lambda space: views.dead(space, task, n))
+
+    def requeue(self, run_id: str) -> str:
+        """Gives a dead run another chance; the id of the run that will be tried (another one where its task is gone).
+
+        Raises DoesNotExist when it is not among the dead, TaskBusy when its task has as many open runs as it may.
+        """
+        return self._run(lambda space: runs.requeue(space, run_id))
+
+    def bury(self, run_ids: Iterable[str]) -> int:
+        """Forgets dead runs; how many there were."""
+        wanted = list(run_ids)
+        return self._run(lambda space: runs.bury(space, wanted))
 
     def history(self, task: str | TaskView | None = None, n: int = 20) -> list[HistoryEntry]:
         """The newest ``n`` lines of the ledger, of a task (also one that is gone) or of all, newest first."""
@@ -209,9 +268,28 @@ class AsyncScheduler:
         """Deletes a task; False when it was gone already. Runs that are going on end by themselves."""
         return await self._run(lambda space: views.delete(space, task))
 
-    async def pause(self, task: str | TaskView, *, by: str = "", reason: str = "") -> None:
-        """Holds a task's schedule until ``resume``. Raises DoesNotExist."""
-        return await self._run(lambda space: views.pause(space, task, by, reason))
+    async def pause(
+        self, task: str | TaskView, *, until: datetime | None = None, by: str = "", reason: str = ""
+    ) -> None:
+        """Holds a task's schedule until ``resume``, or until an aware datetime. Raises DoesNotExist."""
+        return await self._run(lambda space: views.pause(space, task, by, reason, until))
+
+    async def skip_next(self, task: str | TaskView, n: int = 1) -> None:
+        """Lets a task's next ``n`` occurrences go, whenever they are due; 0 takes it back. Raises DoesNotExist."""
+        return await self._run(lambda space: views.skip_next(space, task, n))
+
+    async def maintenance(
+        self, until: datetime, *, start: datetime | None = None, by: str = "", reason: str = ""
+    ) -> None:
+        """Has the whole namespace admit nothing from ``start`` (default: now) until ``until``, both aware.
+
+        What runs goes on. Afterwards each task's misfire policy decides about what was due, as after an outage.
+        """
+        return await self._run(lambda space: views.maintenance(space, until, start, by, reason))
+
+    async def end_maintenance(self) -> None:
+        """Ends the maintenance window, or takes one back that was to come."""
+        return await self._run(lambda space: views.maintenance(space, None, None, "", ""))
 
     async def resume(self, task: str | TaskView) -> None:
         """Lets a task's schedule go on, strictly after now. Raises DoesNotExist."""
@@ -223,6 +301,38 @@ class AsyncScheduler:
         Raises TaskBusy when the task forbids overlap and has an open run, DoesNotExist.
         """
         return await self._run(lambda space: views.trigger(space, task, counts))
+
+    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> str:
+        """Ends a run from anywhere: "cancelled" when it waited, "requested" when it is running, "gone" when it has ended.
+
+        Asked to end, a coroutine is cancelled and a process run killed; a plain function has to look at
+        ``cancel_requested()``.
+        """
+        return await self._run(lambda space: runs.cancel(space, run_id, by, reason))
+
+    async def runs(self, task: str | TaskView) -> list[OpenRun]:
+        """The open runs of a task, oldest first: who runs them, or when they are tried next, and how far they are."""
+        return await self._run(lambda space: views.runs_of(space, task))
+
+    async def explain(self, task: str | TaskView, at: datetime | None = None) -> Explanation:
+        """Why a task runs now or does not; with ``at`` (aware), what became of its occurrence at that instant, and why."""
+        return await self._run(lambda space: views.explained(space, task, at))
+
+    async def dead(self, task: str | TaskView | None = None, n: int = 100) -> list[DeadRun]:
+        """The newest ``n`` dead runs, of a task or of all: lost, or failed with no retry left."""
+        return await self._run(lambda space: views.dead(space, task, n))
+
+    async def requeue(self, run_id: str) -> str:
+        """Gives a dead run another chance; the id of the run that will be tried (another one where its task is gone).
+
+        Raises DoesNotExist when it is not among the dead, TaskBusy when its task has as many open runs as it may.
+        """
+        return await self._run(lambda space: runs.requeue(space, run_id))
+
+    async def bury(self, run_ids: Iterable[str]) -> int:
+        """Forgets dead runs; how many there were."""
+        wanted = list(run_ids)
+        return await self._run(lambda space: runs.bury(space, wanted))
 
     async def history(self, task: str | TaskView | None = None, n: int = 20) -> list[HistoryEntry]:
         """The newest ``n`` lines of the ledger, of a task (also one that is gone) or of all, newest first."""

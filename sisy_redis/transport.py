@@ -5,7 +5,7 @@ is idempotent, so ``Transport.run`` repeats it, unchanged, while Redis cannot be
 """
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -38,6 +38,7 @@ _TRANSIENT = (
 _TRANSIENT_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE", "UNBLOCKED")
 _CONNECT_TIMEOUT = 5.0
 _SOCKET_TIMEOUT = 5.0
+_SILENCE = 30.0
 
 
 def _mapped(error: Exception, url: str) -> Exception:
@@ -228,6 +229,21 @@ class AsyncTransport:
             return False
         except (redis.RedisError, OSError) as error:
             raise _mapped(error, self.url) from error
+
+    async def messages(self, channels: Sequence[str]) -> AsyncIterator[str]:
+        """What is published on some channels, from now on. Raises RedisUnavailable when the connection ends."""
+        pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        try:
+            await pubsub.subscribe(*channels)
+            while True:
+                message = await pubsub.get_message(timeout=_SILENCE)
+                if message is not None:
+                    yield calls.text(message["data"])
+        except (redis.RedisError, OSError) as error:
+            raise _mapped(error, self.url) from error
+        finally:
+            with suppress(redis.RedisError, OSError):
+                await pubsub.aclose()
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -6,17 +6,20 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sisy_redis import build, calls, clock, operations, planning, queries
+from sisy_redis import build, calls, clock, inspection, operations, planning, queries
 from sisy_redis.definitions import Definition, Overlap, Plan, Stored
-from sisy_redis.errors import DoesNotExist
-from sisy_redis.fields import check_text
+from sisy_redis.errors import DoesNotExist, TaskError
+from sisy_redis.explain import Explanation, explain_now, explain_occurrence
+from sisy_redis.fields import check_text, read_instant
+from sisy_redis.inspection import DeadRun, OpenRun
 from sisy_redis.keys import Space
 from sisy_redis.queries import HistoryEntry, LastRun, Pause, TaskState, WorkerState
 from sisy_redis.transport import Steps
 
-__all__ = ["HistoryEntry", "LastRun", "Pause", "TaskView", "WorkerState"]
+__all__ = ["DeadRun", "Explanation", "HistoryEntry", "LastRun", "OpenRun", "Pause", "TaskView", "WorkerState"]
 
 _PAGE = 200
+_MOST_SKIPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,45 @@ def delete(space: Space, task: "str | TaskView") -> Steps[bool]:
     return (yield from operations.delete(space, found.stored))
 
 
-def pause(space: Space, task: "str | TaskView", by: str, reason: str) -> Steps[None]:
+def pause(space: Space, task: "str | TaskView", by: str, reason: str, until: datetime | None) -> Steps[None]:
     """Holds a task's schedule."""
     found = yield from load(space, task)
     texts = check_text("by", by), check_text("reason", reason)
-    yield from operations.pause(space, found.stored, *texts)
+    until_ms = None if until is None else read_instant("until", until)
+    yield from operations.pause(space, found.stored, *texts, until_ms)
+
+
+def skip_next(space: Space, task: "str | TaskView", n: int) -> Steps[None]:
+    """Lets a task's next occurrences go."""
+    if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MOST_SKIPS:
+        raise TaskError(f"n must be a whole number from 0 to {_MOST_SKIPS}, not {n!r}")
+    found = yield from load(space, task)
+    yield from operations.skip_next(space, found.stored, n)
+
+
+def maintenance(space: Space, until: datetime | None, start: datetime | None, by: str, reason: str) -> Steps[None]:
+    """Sets or ends the namespace's maintenance window."""
+    until_ms = 0 if until is None else read_instant("until", until)
+    start_ms = 0 if start is None else read_instant("start", start)
+    yield from operations.maintain(space, start_ms, until_ms, check_text("by", by), check_text("reason", reason))
+
+
+def explained(space: Space, task: "str | TaskView", at: datetime | None) -> Steps[Explanation]:
+    """Why a task runs or not, or what became of an occurrence."""
+    task_id = task.id if isinstance(task, TaskView) else task
+    at_ms = None if at is None else read_instant("at", at)
+    facts = yield from inspection.gather(space, task_id)
+    return explain_now(task_id, facts) if at_ms is None else explain_occurrence(task_id, at_ms, facts)
+
+
+def runs_of(space: Space, task: "str | TaskView") -> Steps[list[OpenRun]]:
+    """The open runs of a task."""
+    return (yield from inspection.open_runs(space, task.id if isinstance(task, TaskView) else task))
+
+
+def dead(space: Space, task: "str | TaskView | None", n: int) -> Steps[list[DeadRun]]:
+    """The newest dead runs."""
+    return (yield from inspection.dead_runs(space, task.id if isinstance(task, TaskView) else task, n))
 
 
 def resume(space: Space, task: "str | TaskView") -> Steps[None]:

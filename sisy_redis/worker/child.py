@@ -14,7 +14,8 @@ from typing import Any
 
 from sisy_redis import callables, context, settings
 from sisy_redis.definitions import FuncType
-from sisy_redis.worker.pools import awaited, describe_error
+from sisy_redis.worker.ending import Failure, failure_of, result_of
+from sisy_redis.worker.pools import awaited
 
 _PR_SET_PDEATHSIG = 1
 
@@ -68,11 +69,12 @@ def _message(request: dict[str, Any]) -> dict[str, Any]:
     details = dict(request["message"])
     for name in ("nominal", "previous"):
         details[name] = details[name] and datetime.fromisoformat(details[name])
+    details["interval"] = details["previous"], details["nominal"]
     frozen = MappingProxyType(details)
     return {"task": TaskData(request["task"]), "message": frozen, "channel_message": frozen}
 
 
-def _run(request: dict[str, Any]) -> str:
+def _run(request: dict[str, Any]) -> tuple[Failure | None, str]:
     settings.configure(**request["settings"])
     context.current_run.set(context.RunContext(**request["run"]))
     callables.set_up_project()
@@ -84,10 +86,9 @@ def _run(request: dict[str, Any]) -> str:
         func = callables.bind_instance(ref, func)
     arguments = {"message": _message(request)} if ref.takes_message else request["task"]["userdata"]
     try:
-        awaited(func(**arguments))
+        return None, result_of(awaited(func(**arguments)))
     except BaseException as error:  # noqa: BLE001 - a user's callable: the edge
-        return describe_error(error)
-    return ""
+        return failure_of(error), ""
 
 
 def main() -> None:
@@ -97,10 +98,11 @@ def main() -> None:
     os.dup2(2, 1)
     request = json.loads(sys.stdin.readline())
     try:
-        error = _run(request)
+        failure, result = _run(request)
     except Exception as problem:  # noqa: BLE001 - an import runs a user's code: the edge
-        error = describe_error(problem)
-    answer.write(b"\x1e" + json.dumps({"error": error}).encode())
+        failure, result = failure_of(problem), ""
+    said = {"failure": failure and failure.to_wire(), "result": result}
+    answer.write(b"\x1e" + json.dumps(said).encode())
     answer.flush()
     os._exit(0)
 

@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from sisy_redis.worker.ending import Failure
+
 
 class ChildProcess:
     """A fresh interpreter for one run."""
@@ -17,8 +19,8 @@ class ChildProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._is_killed = False
 
-    async def run(self) -> str:
-        """Runs the request; the error's text, empty when it succeeded. Never leaves the child behind."""
+    async def run(self) -> tuple[Failure | None, str]:
+        """Runs the request: how it failed, None when it did not, and its result. Never leaves the child behind."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -45,9 +47,11 @@ class ChildProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _read(self, out: bytes, code: int | None) -> str:
+    def _read(self, out: bytes, code: int | None) -> tuple[Failure | None, str]:
         line = out.rpartition(b"\x1e")[2]
         try:
-            return str(json.loads(line)["error"])
+            answer = json.loads(line)
+            failure = answer["failure"]
+            return None if failure is None else Failure.from_wire(failure), str(answer["result"])
         except (ValueError, KeyError, TypeError):
-            return f"the child process ended with {code} before it said how its run ended"
+            return Failure(f"the child process ended with {code} before it said how its run ended"), ""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from sisy_redis import clock
 from sisy_redis.calls import Settlement
 from sisy_redis.definitions import Attempt, Outcome
+from sisy_redis.worker.ending import Ended
 from sisy_redis.worker.lease import Lease
-from sisy_redis.worker.pools import LONGEST_CUT_S, Ended
+from sisy_redis.worker.pools import LONGEST_CUT_S
 from sisy_redis.worker.settling import settlement_of
 
 
@@ -64,4 +65,4 @@ class Deadlines:
 
 def _settlement(limit: _Limit, seconds: float) -> Settlement:
     error = f"it ran longer than its timeout and blocked the worker's event loop; it was ended after {seconds:.3f} s"
-    return settlement_of(limit.attempt, Ended(Outcome.TIMEOUT, error, "", limit.started_ms, seconds))
+    return settlement_of(limit.attempt, Ended(Outcome.TIMEOUT, error, limit.started_ms, seconds))

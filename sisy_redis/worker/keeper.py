@@ -4,7 +4,7 @@ ends what outlived its timeout.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sisy_redis import calls, clock
@@ -31,12 +31,13 @@ class LeaseKeeper(threading.Thread):
         name: str,
         deadlines: Deadlines,
         on_lost: Callable[[Lease], None],
+        on_cancels: Callable[[Sequence[str]], None],
     ) -> None:
         super().__init__(name="sisy-lease", daemon=True)
         self._transport, self._space = transport, space
         self._lease_s, self._name = lease_s, name
         self._deadlines = deadlines
-        self._on_lost = on_lost
+        self._on_lost, self._on_cancels = on_lost, on_cancels
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -79,6 +80,8 @@ class LeaseKeeper(threading.Thread):
             self._lose(lease)
             return
         lease.renewed(asked_at)
+        if answer.cancels:
+            self._on_cancels(answer.cancels)
         for expired in answer.expired:
             self._reap(lease.partition, expired)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -70,6 +70,15 @@ class Loop:
                 lane.ask_within(settlement.delay_ms / 1000)
         self._something.set()
 
+    def on_cancels(self, run_ids: Sequence[str]) -> None:
+        """Somebody asked for the end of these runs."""
+        for run_id in run_ids:
+            self.runner.ask_to_end(run_id)
+
+    def hear_cancels(self, run_ids: Sequence[str]) -> None:
+        """The same, called from the lease keeper's thread."""
+        self._loop.call_soon_threadsafe(self.on_cancels, run_ids)
+
     def on_lost(self, lease: Lease) -> None:
         """A lease ended; called from the lease keeper's thread."""
         self._loop.call_soon_threadsafe(self._note_lost, lease)
@@ -91,7 +100,7 @@ class Loop:
         while len(self._lanes) < self._space.partitions and not self._is_stopping:
             async with self._outage.waits():
                 await self._open_lanes()
-        listener = asyncio.create_task(self._listen())
+        listeners = {asyncio.create_task(self._listen()), asyncio.create_task(self._listen_for_cancels())}
         try:
             while not self._is_stopping:
                 self._something.clear()
@@ -103,9 +112,10 @@ class Loop:
                 await self._sleep()
         finally:
             # A cancellation can be lost where a client's own timeout ends at the same moment: it is repeated.
-            while not listener.done():
-                listener.cancel()
-                await asyncio.wait({listener}, timeout=0.2)
+            while listeners:
+                for listener in listeners:
+                    listener.cancel()
+                _, listeners = await asyncio.wait(listeners, timeout=0.2)
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for what runs, settles it, and gives up the leases; what is left is for others at once."""
@@ -251,7 +261,11 @@ class Loop:
             reason = "- its record cannot be read by this release"
             lane.endings.append(Ending(Settlement(run_id, token, "unroutable", queue, text=reason)))
         for attempt in answer.attempts:
-            self._begin(lane, attempt, answer.now_ms)
+            if attempt.run_id in answer.cancels:
+                self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "cancelled", attempt.queue)))
+            else:
+                self._begin(lane, attempt, answer.now_ms)
+        self.on_cancels(answer.cancels)
         if answer.watch == 2:
             self._start(self._wake_another())
         if answer.replans or answer.lows or answer.unplannable:
@@ -330,4 +344,14 @@ class Loop:
                     self._something.set()
             except SisyError:
                 # The loop tells of the outage.
+                await asyncio.sleep(1.0)
+
+    async def _listen_for_cancels(self) -> None:
+        """Hears at once of runs that are to end; what is missed comes with the next renewal of the lease."""
+        channels = [partition.cancel_channel for partition in self._space.all_partitions()]
+        while True:
+            try:
+                async for run_id in self._transport.messages(channels):
+                    self.on_cancels([run_id])
+            except SisyError:
                 await asyncio.sleep(1.0)

@@ -9,7 +9,6 @@ import contextvars
 import inspect
 import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,10 +19,10 @@ from typing import Any
 from sisy_redis import clock
 from sisy_redis.definitions import Outcome
 from sisy_redis.worker.child_process import ChildProcess
+from sisy_redis.worker.ending import Ended, Failure, failure_of, result_of
 
 log = logging.getLogger(__name__)
 
-_LONGEST_ERROR = 4096
 _MOST_ZOMBIES = 32
 _CANCEL_GRACE = 1.0
 _KILL_GRACE = 5.0
@@ -33,24 +32,7 @@ LONGEST_CUT_S = _KILL_GRACE + 1.0
 """After a timeout or a cancel, a run has ended for the schedule by then, where the event loop can run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one attempt ended. ``started_ms`` is this machine's wall clock, for display."""
-
-    outcome: Outcome
-    error: str = ""
-    error_type: str = ""
-    started_ms: int = 0
-    seconds: float = 0.0
-
-
 OnEnd = Callable[[str, Ended], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    text: str
-    type_name: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,23 +50,7 @@ class _Run:
     is_over: bool = False
     is_zombie: bool = False
     ending: Outcome | None = None
-
-
-def describe_error(error: BaseException) -> str:
-    """The traceback from the user's first frame on, as UTF-8 at most 4 KiB: its end is kept when it is longer."""
-    frames = error.__traceback__
-    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("sisy_redis.worker"):
-        frames = frames.tb_next
-    try:
-        text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
-    except Exception:  # noqa: BLE001 - it asks the user's error for its text: the edge
-        text = f"{type(error).__name__}, whose traceback cannot be shown"
-    # A lone surrogate would be refused by the codec, long after the run.
-    raw = text.encode("utf-8", "backslashreplace")
-    if len(raw) <= _LONGEST_ERROR:
-        return raw.decode()
-    mark = "…"
-    return mark + raw[len(mark.encode()) - _LONGEST_ERROR :].decode("utf-8", "ignore")
+    result: str = ""
 
 
 def awaited(result: Any) -> Any:
@@ -92,8 +58,8 @@ def awaited(result: Any) -> Any:
     return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
-def _failure(error: BaseException) -> _Failure:
-    return _Failure(describe_error(error), type(error).__name__)
+def _outcome_of(failure: Failure | None) -> Outcome:
+    return failure.outcome if failure else Outcome.OK
 
 
 class Pools:
@@ -113,8 +79,8 @@ class Pools:
         self._is_closed = False
         self._queue: SimpleQueue[_Run | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._finished: deque[tuple[_Run, _Failure | None]] = deque()
-        self._arrived: deque[tuple[_Run, _Failure | None]] = deque()
+        self._finished: deque[tuple[_Run, Failure | None]] = deque()
+        self._arrived: deque[tuple[_Run, Failure | None]] = deque()
         self._runs: dict[str, _Run] = {}
 
     @property
@@ -148,6 +114,16 @@ class Pools:
         run = self._runs.get(key)
         if run is not None:
             self._cut(run, Outcome.CANCELLED)
+
+    def ask_to_end(self, key: str) -> None:
+        """Cancels a coroutine and kills a child, which end their run when they are gone. A thread has to see for itself."""
+        run = self._runs.get(key)
+        if run is None or run.is_over or run.ending is not None or run.task is None:
+            return
+        run.ending = Outcome.CANCELLED
+        if run.child is not None:
+            run.child.kill()
+        run.task.cancel()
 
     def close(self) -> None:
         """Cancels what runs and lets idle threads end. Nothing may be started afterwards."""
@@ -191,7 +167,7 @@ class Pools:
         self._stuck_coroutines += 1
         self._end(run, outcome, None)
 
-    def _end(self, run: _Run, outcome: Outcome, failure: _Failure | None) -> None:
+    def _end(self, run: _Run, outcome: Outcome, failure: Failure | None) -> None:
         if run.is_over:
             return
         run.is_over = True
@@ -203,8 +179,18 @@ class Pools:
         seconds = clock.monotonic() - run.began
         if failure is None:
             late = f"it ran longer than its timeout and was ended after {seconds:.3f} s"
-            failure = _Failure(late if outcome is Outcome.TIMEOUT else "")
-        run.on_end(run.key, Ended(outcome, failure.text, failure.type_name, run.started_ms, seconds))
+            failure = Failure(late if outcome is Outcome.TIMEOUT else "")
+        ended = Ended(
+            outcome,
+            failure.text,
+            run.started_ms,
+            seconds,
+            run.result if outcome is Outcome.OK else "",
+            failure.raised,
+            failure.wants_retry,
+            failure.retry_after_ms,
+        )
+        run.on_end(run.key, ended)
 
     # --- coroutines and children ----------------------------------------------------------------------------------
 
@@ -219,22 +205,22 @@ class Pools:
         if not run.is_over:
             # Cancelled before its first step, or a child that could not be started.
             failed = Outcome.CANCELLED if error is None else Outcome.FAILED
-            self._end(run, run.ending or failed, None if error is None else _failure(error))
+            self._end(run, run.ending or failed, None if error is None else failure_of(error))
         elif error is not None:
             log.error("telling the end of run %s failed", run.key, exc_info=error)
 
     async def _run_coroutine(self, run: _Run) -> None:
-        failure: _Failure | None = None
+        failure: Failure | None = None
         try:
-            await run.call()
+            run.result = result_of(await run.call())
         except BaseException as error:  # noqa: BLE001 - a user's callable: the edge
             if not (run.ending and isinstance(error, asyncio.CancelledError)):
-                failure = _failure(error)
-        self._end(run, run.ending or (Outcome.FAILED if failure else Outcome.OK), failure)
+                failure = failure_of(error)
+        self._end(run, run.ending or _outcome_of(failure), failure)
 
     async def _run_child(self, run: _Run, child: ChildProcess) -> None:
-        error = await child.run()
-        self._end(run, run.ending or (Outcome.FAILED if error else Outcome.OK), _Failure(error) if error else None)
+        failure, run.result = await child.run()
+        self._end(run, run.ending or _outcome_of(failure), None if run.ending else failure)
 
     # --- threads --------------------------------------------------------------------------------------------------
 
@@ -260,14 +246,14 @@ class Pools:
             run = self._queue.get()
             if run is None:
                 return
-            failure: _Failure | None = None
+            failure: Failure | None = None
             # In this order (and the other way round in _cut), or a run could be neither skipped nor known as a zombie.
             run.is_begun = True
             if run.ending is None:
                 try:
-                    run.context.run(run.call)
+                    run.result = result_of(run.context.run(run.call))
                 except BaseException as error:  # noqa: BLE001 - a user's callable: the edge
-                    failure = _failure(error)
+                    failure = failure_of(error)
             with self._lock:
                 is_first = not self._finished
                 self._finished.append((run, failure))
@@ -288,7 +274,7 @@ class Pools:
                 if run.is_zombie:
                     self._stuck_threads -= 1
                     self._staff()
-                self._end(run, Outcome.FAILED if failure else Outcome.OK, failure)
+                self._end(run, _outcome_of(failure), failure)
         finally:
             # A listener that raised must not keep the others from hearing of their runs.
             if self._arrived:

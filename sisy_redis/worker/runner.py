@@ -12,8 +12,9 @@ from sisy_redis import callables, clock, context, models, registry
 from sisy_redis.calls import Settlement
 from sisy_redis.definitions import Attempt, CallableRef, FuncType, Outcome, Pool
 from sisy_redis.worker.deadlines import Deadlines
+from sisy_redis.worker.ending import Ended
 from sisy_redis.worker.lane import Ending, Lane
-from sisy_redis.worker.pools import Ended, Pools, awaited
+from sisy_redis.worker.pools import Pools, awaited
 from sisy_redis.worker.settling import settlement_of
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Runner:
         self._on_settled = on_settled
         self._resolved: dict[CallableRef, Resolved] = {}
         self._callbacks: set[asyncio.Task[None]] = set()
+        self._going: dict[str, context.RunContext] = {}
         self.refused: dict[str, str] = {}
 
     def is_known(self, attempt: Attempt) -> bool:
@@ -76,9 +78,12 @@ class Runner:
 
         def on_end(_key: str, ended: Ended) -> None:
             self._deadlines.end(attempt.run_id, attempt.token)
+            if self._going.get(attempt.run_id) is run:
+                del self._going[attempt.run_id]
             settlement = settlement_of(attempt, ended)
             self._on_settled(lane, Ending(settlement, self._callback(attempt, settlement, message)))
 
+        self._going[attempt.run_id] = run
         self._deadlines.begin(lane.lease, attempt)
         if definition.pool is Pool.PROCESS:
             request = self._request(attempt, run, message)
@@ -91,6 +96,14 @@ class Runner:
             timeout_ms=definition.timeout_ms,
             on_end=on_end,
         )
+
+    def ask_to_end(self, run_id: str) -> None:
+        """Somebody asked for the end of a run; nothing where this worker does not run it."""
+        run = self._going.get(run_id)
+        if run is not None and not run.cancelled.is_set():
+            log.info("run %s is asked to end", run_id)
+            run.cancelled.set()
+            self._pools.ask_to_end(run_id)
 
     async def _resolve(self, ref: CallableRef) -> Resolved | None:
         reason = self._allow.reason_to_refuse(ref)
@@ -120,11 +133,14 @@ class Runner:
         )
 
     def _message(self, attempt: Attempt, run: context.RunContext, now_ms: int) -> dict[str, Any]:
+        nominal = clock.from_ms(attempt.nominal_ms)
+        previous = None if attempt.previous_ms is None else clock.from_ms(attempt.previous_ms)
         details = MappingProxyType(
             {
                 "run_id": attempt.run_id,
-                "nominal": clock.from_ms(attempt.nominal_ms),
-                "previous": None if attempt.previous_ms is None else clock.from_ms(attempt.previous_ms),
+                "nominal": nominal,
+                "previous": previous,
+                "interval": (previous, nominal),
                 "attempt": attempt.number,
                 "token": attempt.token,
                 "lateness": max(0, now_ms - attempt.nominal_ms) / 1000,
@@ -157,6 +173,7 @@ class Runner:
     def _request(self, attempt: Attempt, run: context.RunContext, message: dict[str, Any]) -> dict[str, Any]:
         definition = attempt.stored.definition
         details = dict(message["message"])
+        del details["interval"]
         for name in ("nominal", "previous"):
             details[name] = details[name] and details[name].isoformat()
         return {

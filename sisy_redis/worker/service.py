@@ -184,7 +184,13 @@ def _assemble(
     name = f"{socket.gethostname()}:{os.getpid()}".replace(" ", "-")
     deadlines = Deadlines()
     keeper = LeaseKeeper(
-        lease_transport, space, options.lease, name, deadlines, on_lost=lambda lease: loop.on_lost(lease)
+        lease_transport,
+        space,
+        options.lease,
+        name,
+        deadlines,
+        on_lost=lambda lease: loop.on_lost(lease),
+        on_cancels=lambda run_ids: loop.hear_cancels(run_ids),
     )
     loop = Loop(
         transport,

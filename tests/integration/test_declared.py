@@ -251,9 +251,10 @@ def twice(message):
         details["token"] = 0
     except TypeError:
         note("read-only")
-    assert sorted(details) == ["attempt", "lateness", "nominal", "previous", "run_id", "token", "worker"]
+    assert sorted(details) == ["attempt", "interval", "lateness", "nominal", "previous", "run_id", "token", "worker"]
     assert details["nominal"].utcoffset() == timedelta(0) and 0 <= details["lateness"] < 60
     assert details["worker"].endswith(f":{os.getpid()}")
+    assert details["interval"] == (details["previous"], details["nominal"])
     gap = details["previous"] and details["nominal"] - details["previous"]
     note(f"after {gap}")
     task = message["task"]

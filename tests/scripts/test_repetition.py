@@ -29,8 +29,16 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
     answer = other.claimed(9)
     (state,) = [row for row in answer.replans if row.stored.definition.id == "late"]
     lab.send(calls.replan(lab.partition, state, (), Plan((), True)))
-    for attempt in answer.attempts:
+    first, *rest = answer.attempts
+    lab.send(calls.note_progress(lab.partition, other.boot, first.run_id, first.token, "half"))
+    lab.send(calls.cancel(lab.partition, lab.op(), first.run_id, "default", "me", "why"))
+    other.settle(first, "failed", is_dead=True)
+    for attempt in rest:
         other.settle(attempt)
+    lab.send(calls.requeue(lab.partition, lab.op(), first.run_id, "default"))
+    lab.send(calls.bury(lab.partition, [first.run_id]))
+    lab.send(calls.skip(lab.partition, lab.op(), daily, 2))
+    lab.send(calls.maintain(lab.partition, lab.op(), lab.now, lab.now + 1, "me", "why"))
     run_id = lab.send(calls.trigger(lab.partition, lab.op(), daily, counts=True))[1]
     lab.edit(daily, every(first=lab.now + 1), queue="new")
     assert lab.send(calls.move(lab.partition, run_id, "default", "new")) == "moved"

@@ -73,7 +73,7 @@ def test_an_error_is_kept_with_its_attempt(lab: Lab) -> None:
     hand = lab.worker()
     lab.now += MINUTE
     hand.settle(hand.one(), "failed", text="ValueError: no\n  tab\there")
-    (fields,) = [fields for _, fields in lab.dump()["failures"]]
+    (fields,) = [fields for _, fields in lab.dump()["reports"]]
     assert fields[b"error"].decode() == "ValueError: no\n  tab\there"
     assert lab.ledger() == [("run", "a", "failed", 1)]
 

@@ -165,7 +165,7 @@ def _rounds(lab: Lab, count: int, *, starts: bool, max_losses: int) -> list[str]
 def test_a_run_is_lost_after_max_losses_redeliveries_that_had_started(lab: Lab) -> None:
     assert _rounds(lab, 4, starts=True, max_losses=3) == ["redelivered"] * 3 + ["lost", "end"]
     assert lab.state() is None
-    assert set(lab.dump()) <= {"meta", "history", "failures", "replies", "reply_times"}
+    assert set(lab.dump()) <= {"meta", "history", "reports", "replies", "reply_times", "dead", "dead_times"}
 
 
 def test_losses_before_a_start_do_not_count_but_the_first(lab: Lab) -> None:
