@@ -473,6 +473,15 @@ def bury(p: Partition, run_ids: Sequence[str]) -> Call[int]:
     return _call("bury", lambda reply: int(reply[1]), p, {}, arg_rest=run_ids)
 
 
+def purge(p: Partition, before_ms: int) -> Call[tuple[int, int, bool]]:
+    """Forgets what is older: entries of the ledger and reports, dead runs, and whether there is more."""
+
+    def decode(reply: Any) -> tuple[int, int, bool]:
+        return int(reply[1]), int(reply[2]), int(reply[3]) == 1
+
+    return _call("purge", decode, p, {"before_ms": before_ms})
+
+
 def pause(p: Partition, op: str, stored: Stored, by: str, reason: str, until_ms: int | None = None) -> Call[str]:
     """paused, gone, moved or expired."""
     d = stored.definition

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 _WIDEST = 60
+# What other commands take.
+_WHOLE = frozenset(("run",))
 
 
 def table(pages: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -15,7 +17,7 @@ def table(pages: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[str], 
         return
     widths, is_first = [0] * len(columns), True
     for page in pages:
-        cells = [[cell(row[column]) for column in columns] for row in page]
+        cells = [[_whole(row[column]) if column in _WHOLE else cell(row[column]) for column in columns] for row in page]
         heads = [[column.upper().replace("_", " ") for column in columns]] if is_first else []
         lines = heads + cells
         widths = [max(width, *(len(line[i]) for line in lines)) for i, width in enumerate(widths)] if lines else widths
@@ -34,6 +36,12 @@ def show(row: Mapping[str, Any], *, as_json: bool) -> None:
             print(f"{name.replace('_', ' ') if i == 0 else '':<{width}}  {line}".rstrip())
 
 
+def lines(texts: Iterable[str]) -> None:
+    """Plain lines; what came from Redis cannot steer the terminal."""
+    for text in texts:
+        print(_safe(text))
+
+
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Columns of text, each as wide as its widest cell."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -44,6 +52,10 @@ def cell(value: Any) -> str:
     """A value in one short line."""
     text = _text(value).strip().rpartition("\n")[2] or "-"
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _whole(value: Any) -> str:
+    return _text(value).strip() or "-"
 
 
 def _text(value: Any) -> str:

@@ -89,3 +89,16 @@ def bury(space: Space, run_ids: Sequence[str]) -> Steps[int]:
             (buried,) = yield [calls.bury(p, group[start : start + _BATCH])]
             count += buried
     return count
+
+
+def purge(space: Space, older_than_ms: int) -> Steps[dict[str, int]]:
+    """Forgets ledger lines, reports and dead runs that are older than that; how many entries and dead runs there were."""
+    (now_ms,) = yield [calls.server_time(space)]
+    found = {"entries": 0, "dead": 0}
+    for p in space.all_partitions():
+        has_more = True
+        while has_more:
+            ((entries, dead, has_more),) = yield [calls.purge(p, now_ms - older_than_ms)]
+            found["entries"] += entries
+            found["dead"] += dead
+    return found

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -175,6 +175,11 @@ class Scheduler:
         wanted = list(run_ids)
         return self._run(lambda space: runs.bury(space, wanted))
 
+    def purge(self, older_than: timedelta) -> dict[str, int]:
+        """Forgets ledger lines, reports and dead runs older than that; how many "entries" and "dead" runs there were."""
+        older_ms = views.age_ms(older_than)
+        return self._run(lambda space: runs.purge(space, older_ms))
+
     def history(self, task: str | TaskView | None = None, n: int = 20) -> list[HistoryEntry]:
         """The newest ``n`` lines of the ledger, of a task (also one that is gone) or of all, newest first."""
         return self._run(lambda space: views.history(space, task, n))
@@ -333,6 +338,11 @@ class AsyncScheduler:
         """Forgets dead runs; how many there were."""
         wanted = list(run_ids)
         return await self._run(lambda space: runs.bury(space, wanted))
+
+    async def purge(self, older_than: timedelta) -> dict[str, int]:
+        """Forgets ledger lines, reports and dead runs older than that; how many "entries" and "dead" runs there were."""
+        older_ms = views.age_ms(older_than)
+        return await self._run(lambda space: runs.purge(space, older_ms))
 
     async def history(self, task: str | TaskView | None = None, n: int = 20) -> list[HistoryEntry]:
         """The newest ``n`` lines of the ledger, of a task (also one that is gone) or of all, newest first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -224,3 +224,10 @@ def checked(definitions: Sequence[Definition]) -> Sequence[Definition]:
         if not isinstance(definition, Definition):
             raise TypeError(f"expected a Definition, as define() makes it, not {type(definition).__name__}")
     return definitions
+
+
+def age_ms(older_than: timedelta) -> int:
+    """An age in ms. Raises TaskError for what is none."""
+    if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+        raise TaskError(f"older_than must be a timedelta of 0 or more, not {older_than!r}")
+    return older_than // timedelta(milliseconds=1)

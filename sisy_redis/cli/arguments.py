@@ -55,6 +55,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     following.add_argument("--tz", help="IANA time zone; default SISY_TIME_ZONE, else UTC")
     following.add_argument("-n", type=_count, default=5, help="how many instants (default: 5)")
     _steering(commands, common, reads)
+    _runs(commands, common, reads)
     past = commands.add_parser("history", parents=[common, reads], help="what became of runs and occurrences")
     past.add_argument("id", nargs="?", help="a task, also one that is gone; default: all of them")
     past.add_argument("-n", type=_count, default=20, help="how many lines (default: 20)")
@@ -91,19 +92,70 @@ def _steering(commands: "argparse._SubParsersAction[_Parser]", common: _Parser, 
         one = commands.add_parser(name, parents=[common], help=text)
         one.add_argument("id")
         if name == "pause":
-            one.add_argument("--reason", default="")
-            one.add_argument("--by", default="")
+            one.add_argument("--until", metavar="INSTANT", help="resume by itself then")
+            _who_and_why(one)
     trigger = commands.add_parser("trigger", parents=[common, reads], help="run a task now, beside its schedule")
     trigger.add_argument("id")
+    skip = commands.add_parser("skip", parents=[common], help="let a task's next occurrences go")
+    skip.add_argument("id")
+    skip.add_argument("-n", type=_count_from_0, default=1, help="how many (default: 1); 0 takes it back")
+    window = commands.add_parser(
+        "maintenance", parents=[common], help="admit nothing in the whole namespace for a while"
+    )
+    window.add_argument("--until", metavar="INSTANT", help="when it ends; without it, it ends now")
+    window.add_argument("--start", metavar="INSTANT", help="when it begins (default: now)")
+    _who_and_why(window)
+
+
+def _runs(commands: "argparse._SubParsersAction[_Parser]", common: _Parser, reads: _Parser) -> None:
+    commands.add_parser("runs", parents=[common, reads], help="a task's open runs").add_argument("id")
+    cancel = commands.add_parser("cancel", parents=[common, reads], help="end a run")
+    cancel.add_argument("run")
+    _who_and_why(cancel)
+    why = commands.add_parser(
+        "explain", parents=[common, reads], help="why a task runs or not, or what became of an occurrence"
+    )
+    why.add_argument("id")
+    why.add_argument("--at", metavar="INSTANT", help="the occurrence's instant, such as 2030-01-31T08:00:00+01:00")
+    dead = commands.add_parser("dead", parents=[common, reads], help="runs nobody will try again")
+    dead.add_argument("id", nargs="?", help="a task; default: all of them")
+    dead.add_argument("-n", type=_count, default=100, help="how many (default: 100)")
+    commands.add_parser("requeue", parents=[common, reads], help="try a dead run again").add_argument("run")
+    commands.add_parser("bury", parents=[common], help="forget dead runs").add_argument("run", nargs="+")
+    purge = commands.add_parser("purge", parents=[common, reads], help="forget old history, reports and dead runs")
+    purge.add_argument("--older-than", type=_days, default=30.0, metavar="DAYS", help="default: 30")
+
+
+def _who_and_why(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--reason", default="")
+    one.add_argument("--by", default="")
 
 
 def _count(raw: str) -> int:
+    return _whole(raw, 1)
+
+
+def _count_from_0(raw: str) -> int:
+    return _whole(raw, 0)
+
+
+def _whole(raw: str, least: int) -> int:
     try:
         value = int(raw)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{raw!r} is no whole number") from None
-    if not 1 <= value <= _MOST:
-        raise argparse.ArgumentTypeError(f"{raw} is outside 1 to {_MOST}")
+    if not least <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{raw} is outside {least} to {_MOST}")
+    return value
+
+
+def _days(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{raw!r} is no number of days") from None
+    if not 0 <= value <= 36_500:
+        raise argparse.ArgumentTypeError(f"{raw} is outside 0 to 36500 days")
     return value
 
 

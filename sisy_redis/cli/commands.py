@@ -79,7 +79,8 @@ def _next(chosen: argparse.Namespace) -> int:
 
 def _pause(chosen: argparse.Namespace) -> int:
     with scheduler(chosen) as opened:
-        opened.pause(chosen.id, by=chosen.by or _user(), reason=chosen.reason)
+        until = _instant("--until", chosen.until)
+        opened.pause(chosen.id, until=until, by=chosen.by or _user(), reason=chosen.reason)
     print(f"paused {chosen.id}")
     return 0
 
@@ -111,6 +112,79 @@ def _trigger(chosen: argparse.Namespace) -> int:
     with scheduler(chosen) as opened:
         run_id = opened.trigger(chosen.id)
     print(json.dumps({"run": run_id}) if chosen.json else f"triggered {run_id}")
+    return 0
+
+
+def _skip(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        opened.skip_next(chosen.id, chosen.n)
+    print(f"skipping the next {chosen.n} of {chosen.id}")
+    return 0
+
+
+def _maintenance(chosen: argparse.Namespace) -> int:
+    until = _instant("--until", chosen.until)
+    with scheduler(chosen) as opened:
+        if until is None:
+            opened.end_maintenance()
+        else:
+            start = _instant("--start", chosen.start)
+            opened.maintenance(until, start=start, by=chosen.by or _user(), reason=chosen.reason)
+    print("no maintenance" if until is None else f"maintenance until {until.isoformat()}")
+    return 0
+
+
+def _runs(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        found = opened.runs(opened.get(chosen.id))
+    output.table([[rows.open_run(run) for run in found]], rows.RUN_COLUMNS, as_json=chosen.json)
+    return 0
+
+
+def _cancel(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        status = opened.cancel(chosen.run, by=chosen.by or _user(), reason=chosen.reason)
+    if status == "gone":
+        raise DoesNotExist(f"no open run has the id {chosen.run!r}")
+    print(json.dumps({"run": chosen.run, "status": status}) if chosen.json else f"{status} {chosen.run}")
+    return 0
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        said = opened.explain(chosen.id, _instant("--at", chosen.at))
+    if chosen.json:
+        print(json.dumps({"task": said.task_id, "verdict": said.verdict, "reasons": said.reasons}))
+    else:
+        output.lines([f"{said.task_id}: {said.verdict}", *(f"  {reason}" for reason in said.reasons)])
+    return 4 if said.verdict == "unknown" else 0
+
+
+def _dead(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        found = opened.dead(chosen.id, chosen.n)
+    output.table([[rows.dead_run(run) for run in found]], rows.DEAD_COLUMNS, as_json=chosen.json)
+    return 0
+
+
+def _requeue(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        run_id = opened.requeue(chosen.run)
+    print(json.dumps({"run": run_id}) if chosen.json else f"requeued {run_id}")
+    return 0
+
+
+def _bury(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        count = opened.bury(chosen.run)
+    print(f"forgot {count} dead runs")
+    return 0 if count else 4
+
+
+def _purge(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        found = opened.purge(timedelta(days=chosen.older_than))
+    print(json.dumps(found) if chosen.json else f"forgot {found['entries']} entries and {found['dead']} dead runs")
     return 0
 
 
@@ -146,6 +220,15 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "resume": _resume,
     "delete": _delete,
     "trigger": _trigger,
+    "skip": _skip,
+    "maintenance": _maintenance,
+    "runs": _runs,
+    "cancel": _cancel,
+    "explain": _explain,
+    "dead": _dead,
+    "requeue": _requeue,
+    "bury": _bury,
+    "purge": _purge,
     "history": _history,
     "workers": _workers,
     "demo": _demo,

@@ -344,3 +344,53 @@ def test_the_worker_says_how_its_server_was_found(plain_sisy: Sisy, redis_url: s
     assert "SISY_REDIS_URL (from the environment)" in by_variable.stderr
     by_option = plain_sisy("worker", "--burst", "--redis-url", redis_url, "--namespace", namespace)
     assert "; --redis-url)" in by_option.stderr
+
+
+# --- runs, and why ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_shown_cancelled_and_explained(sisy: Sisy, redis_url: str, namespace: str, tmp_path: Path) -> None:
+    add(sisy, "--id", "a", "--userdata", json.dumps({"journal": str(tmp_path / "journal")}))
+    run = json.loads(sisy("trigger", "a", "--json").stdout)["run"]
+    (shown,) = json.loads(sisy("runs", "a", "--json").stdout)
+    assert shown["run"] == run and shown["state"] == "waiting"
+    assert run in sisy("runs", "a").stdout
+    assert "no worker serves its queue" in sisy("explain", "a").stdout
+    assert json.loads(sisy("cancel", run, "--json").stdout)["status"] == "cancelled"
+    again = sisy("cancel", run)
+    assert again.returncode == 4 and is_one_clean_line(again.stderr)
+    assert sisy("explain", "nobody").returncode == 4
+    assert "no occurrence" in sisy("explain", "a", "--at", "2100-01-01T02:00:01+00:00").stdout
+
+
+def test_pausing_until_skipping_and_maintenance(sisy: Sisy) -> None:
+    add(sisy, "--id", "a")
+    assert sisy("pause", "a", "--until", "2100-01-01T00:00:00+00:00", "--reason", "deploy").returncode == 0
+    assert json.loads(sisy("show", "a", "--json").stdout)["paused_until"] == "2100-01-01T00:00:00+00:00"
+    assert sisy("resume", "a").returncode == 0
+    assert sisy("skip", "a", "-n", "2").returncode == 0
+    assert "next 2 occurrences will be skipped" in sisy("explain", "a").stdout
+    assert sisy("skip", "a", "-n", "0").returncode == 0
+    assert sisy("maintenance", "--until", "2100-01-01T00:00:00+00:00", "--by", "ops").returncode == 0
+    assert "in maintenance by ops" in sisy("explain", "a").stdout
+    assert sisy("maintenance").returncode == 0
+    assert "maintenance" not in sisy("explain", "a").stdout
+    assert sisy("pause", "a", "--until", "tomorrow").returncode == 2
+
+
+def test_dead_runs_are_listed_requeued_and_forgotten(
+    sisy: Sisy, redis_url: str, namespace: str, tmp_path: Path
+) -> None:
+    userdata = json.dumps({"journal": str(tmp_path / "journal")})
+    added = sisy("add", "@once", "fleet.failing", "--id", "a", "--retry", "1", "--userdata", userdata)
+    assert added.returncode == 0, added.stderr
+    assert sisy("worker", "--burst").returncode == 0
+    (dead,) = json.loads(sisy("dead", "--json").stdout)
+    assert dead["task"] == "a" and dead["outcome"] == "failed"
+    assert sisy("requeue", dead["run"]).returncode == 0
+    assert sisy("worker", "--burst").returncode == 0
+    (again,) = json.loads(sisy("dead", "--json").stdout)
+    assert sisy("bury", again["run"]).returncode == 0
+    assert json.loads(sisy("dead", "--json").stdout) == []
+    assert json.loads(sisy("purge", "--older-than", "0", "--json").stdout)["entries"] > 0
+    assert json.loads(sisy("history", "--json").stdout) == []

@@ -289,3 +289,144 @@ def test_a_callable_with_parameters_runs_only_where_it_is_registered_or_allowed(
     view = poll(lambda: (v := scheduler.get("add")).unroutable and v)
     assert "register" in str(view.unroutable)
     declare("", "--allow", "plainly").until("added 2")
+
+
+# --- what a callable says of its own run ------------------------------------------------------------------------------
+
+
+def test_a_callable_may_ask_for_a_retry_or_give_up(declare: Declare, scheduler: Scheduler) -> None:
+    worker = declare("""
+from sisy_redis import Discard, Retry
+
+@scheduler.task(id="again", **once)
+def again(message):
+    note(f"again {message['message']['attempt']}")
+    if message["message"]["attempt"] < 3:
+        raise Retry("not yet", after=0.1)
+
+@scheduler.task(id="bounded", retry=2, **once)
+async def bounded(message):
+    note("bounded")
+    raise Retry(after=timedelta(milliseconds=50))
+
+@scheduler.task(id="over", retry=5, on_failure=lambda message: note("must not be called"), **once)
+def over(message):
+    raise Discard("nothing to do")
+""")
+    worker.until("again 3", "bounded", "bounded")
+
+    def ends(task_id: str) -> list[str]:
+        return [entry.what for entry in scheduler.history(task_id) if entry.kind == "run"]
+
+    poll(lambda: ends("again") == ["ok", "retry", "retry"])
+    poll(lambda: ends("bounded") == ["failed", "retry"])
+    poll(lambda: ends("over") == ["cancelled"])
+    assert "nothing to do" in scheduler.history("over")[-1].error
+    assert [run.task_id for run in scheduler.dead()] == ["bounded"]
+    assert worker.stop() == 0
+    assert Counter(worker.notes) == {"again 1": 1, "again 2": 1, "again 3": 1, "bounded": 2}
+
+
+def test_retries_keep_to_the_exceptions_they_name(declare: Declare, scheduler: Scheduler) -> None:
+    worker = declare("""
+from sisy_redis import Retrying
+
+class Flaky(ConnectionError):
+    pass
+
+@scheduler.task(id="on", retry=Retrying(2, on=ConnectionError), **once)
+def on(message):
+    note("on")
+    raise Flaky("a subclass counts")
+
+@scheduler.task(id="not-on", retry={"attempts": 2, "on": "ConnectionError"}, **once)
+def not_on(message):
+    note("not on")
+    raise ValueError("no")
+
+@scheduler.task(id="never", retry=Retrying(3, never=["declaring.Flaky"]), **once)
+def never(message):
+    note("never")
+    raise Flaky()
+""")
+    worker.until("on", "on", "not on", "never")
+    poll(lambda: {run.task_id for run in scheduler.dead()} == {"on", "not-on", "never"})
+    assert worker.stop() == 0
+    assert Counter(worker.notes) == {"on": 2, "not on": 1, "never": 1}
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_a_small_result_is_kept_with_its_run(declare: Declare, scheduler: Scheduler, pool: str) -> None:
+    declare(f"""
+@scheduler.task(id="small", pool={pool!r}, **once)
+def small(message):
+    return {{"rows": 3}}
+
+@scheduler.task(id="large", pool={pool!r}, **once)
+def large(message):
+    return "x" * 5000
+
+@scheduler.task(id="odd", pool={pool!r}, **once)
+def odd(message):
+    return object()
+""")
+
+    def result(task_id: str) -> str:
+        found = poll(lambda: [entry for entry in scheduler.history(task_id) if entry.what == "ok"])
+        return found[0].result
+
+    assert result("small") == '{"rows": 3}'
+    assert "more than the 4096" in result("large") and "no JSON" in result("odd")
+
+
+CANCELLED = {
+    "coroutine": "async def work(message):\n    note('begun')\n    await asyncio.sleep(600)",
+    "process": "def work(message):\n    note('begun')\n    time.sleep(600)",
+    "thread": (
+        "def work(message):\n    from sisy_redis import Cancelled, cancel_requested\n    note('begun')\n"
+        "    while not cancel_requested():\n        time.sleep(0.01)\n    raise Cancelled('as asked')"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CANCELLED)
+def test_a_run_is_cancelled_from_anywhere(declare: Declare, scheduler: Scheduler, kind: str) -> None:
+    pool = "process" if kind == "process" else "thread"
+    worker = declare(f"\n@scheduler.task(id='long', pool={pool!r}, overlap='skip', **once)\n{CANCELLED[kind]}\n")
+    worker.until("begun")
+    (run,) = scheduler.runs("long")
+    assert scheduler.cancel(run.run_id, by="me", reason="enough") == "requested"
+    poll(
+        lambda: [entry for entry in scheduler.history("long") if entry.what == "cancelled"],
+        4,
+        "before the next renewal",
+    )
+    assert scheduler.cancel(run.run_id) == "gone"
+    assert scheduler.runs("long") == []
+
+
+def test_a_new_occurrence_ends_the_other(declare: Declare, scheduler: Scheduler) -> None:
+    worker = declare("""
+@scheduler.task(id="latest", every=timedelta(seconds=1), overlap="cancel_other", iterations=2)
+async def latest(message):
+    note("begun")
+    await asyncio.sleep(600 if message["task"].iterations_left else 0)
+""")
+    worker.until("begun", "begun")
+    ends = poll(lambda: [e.what for e in scheduler.history("latest") if e.kind == "run"])
+    assert ends[-1] == "cancelled"
+
+
+def test_progress_is_shown_while_a_run_goes_on(declare: Declare, scheduler: Scheduler) -> None:
+    declare("""
+from sisy_redis import report_progress
+
+@scheduler.task(id="long", **once)
+def long(message):
+    report_progress("3 of 7")
+    note("said")
+    time.sleep(600)
+""").until("said")
+    (run,) = scheduler.runs("long")
+    assert run.progress == "3 of 7" and run.worker and run.attempt == 1
+    assert any("3 of 7" in reason for reason in scheduler.explain("long").reasons)

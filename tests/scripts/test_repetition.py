@@ -37,6 +37,7 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
         other.settle(attempt)
     lab.send(calls.requeue(lab.partition, lab.op(), first.run_id, "default"))
     lab.send(calls.bury(lab.partition, [first.run_id]))
+    lab.send(calls.purge(lab.partition, T0 - 1))
     lab.send(calls.skip(lab.partition, lab.op(), daily, 2))
     lab.send(calls.maintain(lab.partition, lab.op(), lab.now, lab.now + 1, "me", "why"))
     run_id = lab.send(calls.trigger(lab.partition, lab.op(), daily, counts=True))[1]

@@ -220,3 +220,12 @@ def test_maintenance_can_be_ended_early(lab: Lab) -> None:
     assert lab.send(calls.maintain(lab.partition, lab.op(), lab.now, 0, "", "")) == "ok"
     assert len(hand.claim()) == 1
     assert lab.send(calls.maintain(lab.partition, lab.op(T0 - HOUR), T0, T0 + HOUR, "", "")) == "expired"
+
+
+def test_purging_forgets_what_is_older_and_keeps_the_rest(lab: Lab) -> None:
+    _, hand, attempt = _one(lab)
+    hand.settle(attempt, "failed", is_dead=True, text="no")
+    written = int(lab.client.xrevrange(lab.partition.key("history"), count=1)[0][0].split(b"-")[0])
+    assert lab.once(calls.purge(lab.partition, min(written, lab.now) - 1)) == (0, 0, False)
+    assert lab.once(calls.purge(lab.partition, max(written, lab.now) + 1)) == (2, 1, False)
+    assert _dead(lab) == [] and lab.ledger() == []
