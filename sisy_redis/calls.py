@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from sisy_redis import codec, planning
 from sisy_redis.definitions import Attempt, Definition, Dropped, Plan, Stored
-from sisy_redis.keys import Partition, Space, task_id_of
+from sisy_redis.keys import TASK_FACTS, Partition, Space, task_id_of
 from sisy_redis.scripts import Script, script
 
 T = TypeVar("T")
@@ -471,6 +471,14 @@ def requeue(p: Partition, op: str, run_id: str, queue: str) -> Call[str]:
 def bury(p: Partition, run_ids: Sequence[str]) -> Call[int]:
     """Forgets dead runs; how many there were."""
     return _call("bury", lambda reply: int(reply[1]), p, {}, arg_rest=run_ids)
+
+
+def mend(p: Partition, what: str, id: str, old: str = "", new: str = "", queue: str = "default") -> Call[bool]:
+    """Mends one thing that is broken; False when it no longer is as it was found."""
+    keys = {"due": p.due(queue), "waiting_queue": p.waiting_queue(queue)}
+    args = {"what": what, "id": id, "old": old, "new": new}
+    columns = [p.key(kind) for kind in TASK_FACTS]
+    return _call("mend", lambda reply: _status(reply) == "mended", p, args, keys=keys, key_rest=columns)
 
 
 def purge(p: Partition, before_ms: int) -> Call[tuple[int, int, bool]]:

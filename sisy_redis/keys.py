@@ -10,6 +10,10 @@ FIXED_KINDS = frozenset(
 )
 
 
+TASK_FACTS = ("open", "remaining", "held", "last", "streak", "skips", "paused", "unroutable")
+"""Hashes by task id that hold nothing once the task is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """One hash-tagged slice of a namespace. ``injected_ms`` replaces the server's clock in tests."""

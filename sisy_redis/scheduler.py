@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from sisy_redis import build, context, queries, registry, runs, settings, views
+from sisy_redis import build, context, doctor, queries, registry, runs, settings, views
 from sisy_redis.build import DefineFields, Told
 from sisy_redis.context import Located
 from sisy_redis.definitions import CallableRef, Definition
+from sisy_redis.doctor import Finding
 from sisy_redis.errors import CallableError
 from sisy_redis.explain import Explanation
 from sisy_redis.inspection import DeadRun, OpenRun
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncScheduler",
     "DeadRun",
     "Explanation",
+    "Finding",
     "HistoryEntry",
     "OpenRun",
     "Scheduler",
@@ -174,6 +176,13 @@ class Scheduler:
         """Forgets dead runs; how many there were."""
         wanted = list(run_ids)
         return self._run(lambda space: runs.bury(space, wanted))
+
+    def examine(self, *, fix: bool = False) -> list[Finding]:
+        """Looks at the whole namespace for what cannot be; with ``fix``, mends it where that loses nothing.
+
+        For one that nobody changes meanwhile; what changes under it may be reported though it is well.
+        """
+        return self._run(lambda space: doctor.examine(space, fix=fix))
 
     def purge(self, older_than: timedelta) -> dict[str, int]:
         """Forgets ledger lines, reports and dead runs older than that; how many "entries" and "dead" runs there were."""
@@ -338,6 +347,13 @@ class AsyncScheduler:
         """Forgets dead runs; how many there were."""
         wanted = list(run_ids)
         return await self._run(lambda space: runs.bury(space, wanted))
+
+    async def examine(self, *, fix: bool = False) -> list[Finding]:
+        """Looks at the whole namespace for what cannot be; with ``fix``, mends it where that loses nothing.
+
+        For one that nobody changes meanwhile; what changes under it may be reported though it is well.
+        """
+        return await self._run(lambda space: doctor.examine(space, fix=fix))
 
     async def purge(self, older_than: timedelta) -> dict[str, int]:
         """Forgets ledger lines, reports and dead runs older than that; how many "entries" and "dead" runs there were."""

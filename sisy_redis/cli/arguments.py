@@ -122,6 +122,8 @@ def _runs(commands: "argparse._SubParsersAction[_Parser]", common: _Parser, read
     dead.add_argument("-n", type=_count, default=100, help="how many (default: 100)")
     commands.add_parser("requeue", parents=[common, reads], help="try a dead run again").add_argument("run")
     commands.add_parser("bury", parents=[common], help="forget dead runs").add_argument("run", nargs="+")
+    doctor = commands.add_parser("doctor", parents=[common, reads], help="find what cannot be in Redis, and mend it")
+    doctor.add_argument("--fix", action="store_true", help="mend what can be mended without losing anything")
     purge = commands.add_parser("purge", parents=[common, reads], help="forget old history, reports and dead runs")
     purge.add_argument("--older-than", type=_days, default=30.0, metavar="DAYS", help="default: 30")
 

@@ -181,6 +181,13 @@ def _bury(chosen: argparse.Namespace) -> int:
     return 0 if count else 4
 
 
+def _doctor(chosen: argparse.Namespace) -> int:
+    with scheduler(chosen) as opened:
+        found = opened.examine(fix=chosen.fix)
+    output.table([[rows.finding(one) for one in found]], rows.FINDING_COLUMNS, as_json=chosen.json)
+    return 1 if any(one.is_mended is not True for one in found) else 0
+
+
 def _purge(chosen: argparse.Namespace) -> int:
     with scheduler(chosen) as opened:
         found = opened.purge(timedelta(days=chosen.older_than))
@@ -229,6 +236,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "requeue": _requeue,
     "bury": _bury,
     "purge": _purge,
+    "doctor": _doctor,
     "history": _history,
     "workers": _workers,
     "demo": _demo,

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sisy_redis import clock
+from sisy_redis.doctor import Finding
 from sisy_redis.inspection import DeadRun, OpenRun
 from sisy_redis.queries import HistoryEntry, WorkerState
 from sisy_redis.views import TaskView
@@ -13,6 +14,7 @@ TASK_COLUMNS = ("id", "label", "schedule", "tz", "next_run", "state", "iteration
 HISTORY_COLUMNS = ("at", "task_id", "kind", "what", "nominal", "attempt", "count", "duration_ms", "worker", "error")
 RUN_COLUMNS = ("run", "state", "worker", "attempt", "nominal", "at", "progress")
 DEAD_COLUMNS = ("run", "task", "outcome", "attempt", "nominal", "since")
+FINDING_COLUMNS = ("partition", "what", "id", "detail", "mended")
 WORKER_COLUMNS = ("name", "state", "partition", "queues", "holds", "registered", "lease_until")
 
 
@@ -79,6 +81,11 @@ def dead_run(run: DeadRun) -> dict[str, Any]:
         "nominal": _instant(run.nominal_ms),
         "since": _instant(run.since_ms),
     }
+
+
+def finding(one: Finding) -> dict[str, Any]:
+    """Something that cannot be."""
+    return asdict(one) | {"mended": one.is_mended}
 
 
 def worker(state: WorkerState) -> dict[str, Any]:

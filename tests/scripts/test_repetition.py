@@ -44,6 +44,7 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
     lab.edit(daily, every(first=lab.now + 1), queue="new")
     assert lab.send(calls.move(lab.partition, run_id, "default", "new")) == "moved"
     lab.send(calls.delete(lab.partition, lab.op(), daily))
+    lab.send(calls.mend(lab.partition, "leftover", "nobody"))
     lab.send(calls.leave(lab.partition, other.boot))
     assert lab.sent_twice == set(scripts.names())
 
