@@ -30,6 +30,7 @@ lint: $(VENV)/.tools
 
 types: $(VENV)/.tools
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy tests/typing/check_public.py
 
 layers: $(VENV)/.tools
 	$(VENV)/bin/lint-imports --no-cache

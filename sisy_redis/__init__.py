@@ -30,7 +30,7 @@ from sisy_redis.models import (
 )
 from sisy_redis.planning import upcoming
 from sisy_redis.retry import Retrying
-from sisy_redis.scheduler import AsyncScheduler, Scheduler, TaskView
+from sisy_redis.scheduler import AsyncScheduler, DeadRun, Explanation, Finding, OpenRun, Scheduler, TaskView, define
 from sisy_redis.settings import configure
 
 __all__ = [
@@ -41,12 +41,16 @@ __all__ = [
     "CallableError",
     "Cancelled",
     "ConflictError",
+    "DeadRun",
     "Discard",
     "DoesNotExist",
     "DstRule",
+    "Explanation",
+    "Finding",
     "Misfire",
     "Keep",
     "MultipleObjectsReturned",
+    "OpenRun",
     "Overlap",
     "Pool",
     "RedisUnavailable",
@@ -68,6 +72,7 @@ __all__ = [
     "__version__",
     "cancel_requested",
     "configure",
+    "define",
     "func_from_string",
     "funcinfo_from_string",
     "report_progress",

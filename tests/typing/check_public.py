@@ -11,14 +11,23 @@ from sisy_redis import (
     HAS_NOT_RUN,
     AsyncScheduler,
     CallableError,
+    Cancelled,
     ConflictError,
+    DeadRun,
+    Discard,
     DoesNotExist,
     DstRule,
+    Explanation,
+    Finding,
+    Keep,
     Misfire,
     MultipleObjectsReturned,
+    OpenRun,
     Overlap,
     Pool,
     RedisUnavailable,
+    Retry,
+    Retrying,
     RetryPolicy,
     ScheduleError,
     Scheduler,
@@ -32,9 +41,12 @@ from sisy_redis import (
     UserdataError,
     Wait,
     WaitKind,
+    cancel_requested,
     configure,
+    define,
     func_from_string,
     funcinfo_from_string,
+    report_progress,
     task_with_callable,
     taskinfo_with_label,
     upcoming,
@@ -76,6 +88,15 @@ def check_constants() -> None:
     configure(redis_url="redis://localhost", namespace="sisy")
 
 
+def check_control() -> None:
+    assert_type(cancel_requested(), bool)
+    report_progress("half")
+    kinds: tuple[type[Exception], ...] = (Retry, Discard, Cancelled)
+    assert kinds
+    assert_type(Retrying(3, 1, on=ValueError, never=["a.B"]), RetryPolicy)
+    raise Retry("later", after=timedelta(seconds=1))
+
+
 def check_task() -> None:
     task = task_with_callable("a.b", "label", "* * * * *", {"a": 1}, None, tz="UTC", retry=RetryPolicy(attempts=2))
     assert_type(task, Task)
@@ -90,6 +111,9 @@ def check_task() -> None:
     assert_type(task.running, bool)
     assert_type(task.iterations_left, int | None)
     assert_type(task.run_asap(), str)
+    assert_type(task.explain(), Explanation)
+    assert_type(task.allow_overlap, bool)
+    task.overlap, task.keep, task.max_running = "buffer_one", Keep.LATEST, 2
     assert_type(task.calc_next_run(), datetime)
     assert_type(task.func_from_info(), Callable[..., Any])
     assert_type(Task.objects.get(id="a"), Task)
@@ -112,6 +136,19 @@ def check_scheduler() -> None:
     assert_type(scheduler.delete("a"), bool)
     assert_type(scheduler.trigger("a"), str)
     assert_type(scheduler.upcoming("a", 3), list[datetime])
+    assert_type(scheduler.runs("a"), list[OpenRun])
+    assert_type(scheduler.cancel("a:1:2"), str)
+    assert_type(scheduler.explain("a", HAS_NOT_RUN), Explanation)
+    assert_type(scheduler.dead(), list[DeadRun])
+    assert_type(scheduler.requeue("a:1:2"), str)
+    assert_type(scheduler.bury(["a:1:2"]), int)
+    assert_type(scheduler.purge(timedelta(days=1)), dict[str, int])
+    assert_type(scheduler.examine(fix=True), list[Finding])
+    scheduler.save_many([define("a.b", id="a")])
+    scheduler.pause("a", until=FAR_FUTURE)
+    scheduler.skip_next("a", 2)
+    scheduler.maintenance(FAR_FUTURE)
+    scheduler.end_maintenance()
     scheduler.save("a.b", retry={"attempts": 3, "wait": Wait(kind=WaitKind.FIXED)})
     scheduler.save("a.b", colour="red")  # type: ignore[call-arg]
 
