@@ -17,6 +17,7 @@
 -- KEYS replies hash
 -- KEYS reply_times zset
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS queue_keys… a pair of zsets: due:<queue>, waiting:<queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV op operation id
@@ -38,10 +39,11 @@
 -- @include removal
 -- @include held
 -- @include cancels
+-- @include backfills
 -- @include endings
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local known = redis.call('HGET', replies, op)
 if known then

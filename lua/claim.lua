@@ -12,6 +12,7 @@
 -- KEYS streak hash
 -- KEYS paused hash
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -42,6 +43,7 @@
 -- @include held
 -- @include pauses
 -- @include cancels
+-- @include backfills
 -- @include endings
 -- @include park
 -- @include missed
@@ -55,7 +57,7 @@
 -- @include claim_task
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local lease, last_seq, rest = string.match(redis.call('HGET', workers, boot) or '', '^up (%d+) (%d+) (.*)$')
 if not lease then

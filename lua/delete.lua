@@ -9,6 +9,7 @@
 -- KEYS streak hash
 -- KEYS paused hash
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -28,7 +29,7 @@
 -- @include removal
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, held = held,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 if redis.call('HEXISTS', replies, op) == 1 then
   return {'deleted', now}

@@ -15,6 +15,7 @@
 -- KEYS streak hash
 -- KEYS paused hash
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -43,10 +44,11 @@
 -- @include removal
 -- @include held
 -- @include dead
+-- @include backfills
 -- @include endings
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local record = redis.call('HGET', workers, boot)
 if not record then

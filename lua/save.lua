@@ -10,6 +10,7 @@
 -- KEYS streak hash
 -- KEYS paused hash
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -41,7 +42,7 @@
 -- @include adopt
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local lines = {}
 
@@ -137,7 +138,8 @@ local function place(s, column, task, left)
   end
   if is_exhausted(column) then
     redis.call('ZREM', s.due_key, s.id)
-    if redis.call('HEXISTS', open, s.id) == 0 and redis.call('HEXISTS', held, s.id) == 0 then
+    if redis.call('HEXISTS', open, s.id) == 0 and redis.call('HEXISTS', held, s.id) == 0
+       and redis.call('HEXISTS', backfills, s.id) == 0 then
       local removed = remove_task(keys, s.id, now)
       lines[#lines + 1] = end_line(s.id, column.generation, left == 0 and 'iterations' or 'end', removed)
     end

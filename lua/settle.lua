@@ -12,6 +12,7 @@
 -- KEYS streak hash
 -- KEYS paused hash
 -- KEYS skips hash
+-- KEYS backfills hash
 -- KEYS labels zset
 -- KEYS unroutable hash
 -- KEYS quarantine hash
@@ -41,11 +42,12 @@
 -- @include removal
 -- @include held
 -- @include dead
+-- @include backfills
 -- @include endings
 -- @include park
 local now = server_now(now_ms)
 local keys = {tasks = tasks, plan = plan, open = open, remaining = remaining, waiting = waiting, held = held, cancels = cancels,
-              last = last, streak = streak, paused = paused, skips = skips, labels = labels, unroutable = unroutable,
+              last = last, streak = streak, paused = paused, skips = skips, backfills = backfills, labels = labels, unroutable = unroutable,
               quarantine = quarantine, replies = replies, reply_times = reply_times}
 local reply, lines, gone = {'ok', now}, {}, {}
 local any_progress = redis.call('HLEN', progress) > 0
@@ -85,7 +87,7 @@ for i, run in ipairs(runs) do
     action = 'cancelled'
   end
   local gives_back = action == 'retry' or action == 'release' or action == 'unroutable'
-  local needs_queue = is_ours and (gives_back or redis.call('HEXISTS', held, (parse_run(run))) == 1)
+  local needs_queue = is_ours and (gives_back or is_awaited(keys, (parse_run(run))))
   local queue_name = needs_queue and queue_name_of(run, attempt)
   local queue = queue_name and by_name[queue_name]
   if needs_queue and not queue then

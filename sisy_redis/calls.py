@@ -473,6 +473,19 @@ def bury(p: Partition, run_ids: Sequence[str]) -> Call[int]:
     return _call("bury", lambda reply: int(reply[1]), p, {}, arg_rest=run_ids)
 
 
+def backfill(p: Partition, op: str, stored: Stored, name: str, max_running: int, total: int, plan: Plan) -> Call[str]:
+    """started, busy, gone, moved or expired."""
+    d = stored.definition
+    args = {"op": op, "id": d.id, "generation": stored.generation, "name": name, "max_running": max_running}
+    args |= {"total": total, "segments": planning.encode(Plan(plan.segments))}
+    return _call("backfill", _status, p, args, keys={"waiting_queue": p.waiting_queue(d.queue)})
+
+
+def unbackfill(p: Partition, task_id: str, name: str) -> Call[str]:
+    """ended or gone."""
+    return _call("unbackfill", _status, p, {"id": task_id, "name": name})
+
+
 def mend(p: Partition, what: str, id: str, old: str = "", new: str = "", queue: str = "default") -> Call[bool]:
     """Mends one thing that is broken; False when it no longer is as it was found."""
     keys = {"due": p.due(queue), "waiting_queue": p.waiting_queue(queue)}

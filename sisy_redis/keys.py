@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 FIXED_KINDS = frozenset(
     ("meta", "workers", "leases", "tasks", "plan", "open", "remaining", "waiting", "last", "paused", "labels")
-    + ("held", "cancels", "streak", "skips", "progress", "dead", "dead_times", "unroutable", "quarantine")
+    + ("held", "cancels", "streak", "skips", "backfills", "progress", "dead", "dead_times", "unroutable", "quarantine")
     + ("history", "reports", "replies", "reply_times")
 )
 
 
-TASK_FACTS = ("open", "remaining", "held", "last", "streak", "skips", "paused", "unroutable")
+TASK_FACTS = ("open", "remaining", "held", "last", "streak", "skips", "backfills", "paused", "unroutable")
 """Hashes by task id that hold nothing once the task is gone."""
 
 

@@ -271,7 +271,7 @@ def trigger(space: Space, stored: Stored, *, counts: bool = False) -> Steps[str]
             raise too_late()
         if status != "moved":
             raise _gone(task_id)
-        stored = yield from _reloaded(space, stored)
+        stored = yield from reloaded(space, stored)
     raise ConflictError(f"task {task_id!r} kept moving between queues; trigger it again")
 
 
@@ -315,11 +315,11 @@ def _applied(space: Space, stored: Stored, call_of: Callable[[str, Stored], call
             raise too_late()
         if status != "moved":
             return
-        stored = yield from _reloaded(space, stored)
+        stored = yield from reloaded(space, stored)
     raise ConflictError(f"task {stored.definition.id!r} kept being changed by others; repeat it")
 
 
-def _reloaded(space: Space, stored: Stored) -> Steps[Stored]:
+def reloaded(space: Space, stored: Stored) -> Steps[Stored]:
     """What is stored now of the same generation."""
     task_id = stored.definition.id
     _, bases = yield from load_records(space, [task_id])

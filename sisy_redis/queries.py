@@ -61,7 +61,8 @@ class HistoryEntry:
     """One line of the ledger.
 
     ``kind``: run (an attempt ended: ``what`` is its outcome, or retry, redelivered, unroutable), skip (``what`` is the reason,
-    ``count`` occurrences from ``nominal_ms`` to ``last_ms``; 0 is unknown) or ended (the task left; ``what`` says how).
+    ``count`` occurrences from ``nominal_ms`` to ``last_ms``; 0 is unknown), backfill (one has ended; ``what`` says how far it
+    came) or ended (the task left; ``what`` says how).
     """
 
     kind: str
@@ -237,6 +238,11 @@ def _partition_history(p: Partition, task_id: str | None, n: int) -> Steps[list[
 
 def _history_entry(line: str, at_ms: int) -> HistoryEntry:
     kind, *rest = line.split("\t")
+    if kind == "backfill":
+        task_id, _generation, name, ended, failed, total = rest
+        return HistoryEntry(
+            kind, task_id, f"{name}: {ended} of {total} ran, {failed} not well", at_ms, count=int(ended)
+        )
     if kind == "run":
         run_id, what, attempt, nominal, started, duration, worker, _queue = rest
         return HistoryEntry(

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from sisy_redis import build, context, doctor, queries, registry, runs, settings, views
+from sisy_redis import backfills, build, context, doctor, queries, registry, runs, settings, views
+from sisy_redis.backfills import Backfill
 from sisy_redis.build import DefineFields, Told
 from sisy_redis.context import Located
 from sisy_redis.definitions import CallableRef, Definition
@@ -24,6 +25,7 @@ from sisy_redis.views import TaskView
 
 __all__ = [
     "AsyncScheduler",
+    "Backfill",
     "DeadRun",
     "Explanation",
     "Finding",
@@ -122,6 +124,23 @@ class Scheduler:
     def skip_next(self, task: str | TaskView, n: int = 1) -> None:
         """Lets a task's next ``n`` occurrences go, whenever they are due; 0 takes it back. Raises DoesNotExist."""
         return self._run(lambda space: views.skip_next(space, task, n))
+
+    def backfill(self, task: str | TaskView, start: datetime, end: datetime, *, max_running: int = 1) -> str:
+        """Runs the schedule's past instants in [start, end), both aware, again; returns the backfill's id.
+
+        ``max_running`` of its runs are open at once, each an open run of the task like any other; they cost no iteration.
+        Raises TaskBusy when the task has a backfill already, TaskError for a range without instants or with too many.
+        """
+        return self._run(lambda space: views.backfill(space, task, start, end, max_running))
+
+    def backfill_of(self, task: str | TaskView) -> Backfill | None:
+        """How far a task's backfill is; None when none is going on."""
+        task_id = task if isinstance(task, str) else task.id
+        return self._run(lambda space: backfills.current(space, task_id))
+
+    def end_backfill(self, task: str | TaskView, backfill_id: str) -> None:
+        """Ends a backfill: nothing more of it begins, and its open runs are cancelled. Raises DoesNotExist."""
+        return self._run(lambda space: views.end_backfill(space, task, backfill_id))
 
     def maintenance(self, until: datetime, *, start: datetime | None = None, by: str = "", reason: str = "") -> None:
         """Has the whole namespace admit nothing from ``start`` (default: now) until ``until``, both aware.
@@ -291,6 +310,23 @@ class AsyncScheduler:
     async def skip_next(self, task: str | TaskView, n: int = 1) -> None:
         """Lets a task's next ``n`` occurrences go, whenever they are due; 0 takes it back. Raises DoesNotExist."""
         return await self._run(lambda space: views.skip_next(space, task, n))
+
+    async def backfill(self, task: str | TaskView, start: datetime, end: datetime, *, max_running: int = 1) -> str:
+        """Runs the schedule's past instants in [start, end), both aware, again; returns the backfill's id.
+
+        ``max_running`` of its runs are open at once, each an open run of the task like any other; they cost no iteration.
+        Raises TaskBusy when the task has a backfill already, TaskError for a range without instants or with too many.
+        """
+        return await self._run(lambda space: views.backfill(space, task, start, end, max_running))
+
+    async def backfill_of(self, task: str | TaskView) -> Backfill | None:
+        """How far a task's backfill is; None when none is going on."""
+        task_id = task if isinstance(task, str) else task.id
+        return await self._run(lambda space: backfills.current(space, task_id))
+
+    async def end_backfill(self, task: str | TaskView, backfill_id: str) -> None:
+        """Ends a backfill: nothing more of it begins, and its open runs are cancelled. Raises DoesNotExist."""
+        return await self._run(lambda space: views.end_backfill(space, task, backfill_id))
 
     async def maintenance(
         self, until: datetime, *, start: datetime | None = None, by: str = "", reason: str = ""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sisy_redis import build, calls, clock, inspection, operations, planning, queries
+from sisy_redis import backfills, build, calls, clock, inspection, operations, planning, queries, runs
 from sisy_redis.definitions import Definition, Overlap, Plan, Stored
 from sisy_redis.errors import DoesNotExist, TaskError
 from sisy_redis.explain import Explanation, explain_now, explain_occurrence
@@ -20,6 +20,7 @@ __all__ = ["DeadRun", "Explanation", "HistoryEntry", "LastRun", "OpenRun", "Paus
 
 _PAGE = 200
 _MOST_SKIPS = 1_000_000
+_MOST_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +232,21 @@ def age_ms(older_than: timedelta) -> int:
     if not isinstance(older_than, timedelta) or older_than < timedelta(0):
         raise TaskError(f"older_than must be a timedelta of 0 or more, not {older_than!r}")
     return older_than // timedelta(milliseconds=1)
+
+
+def backfill(space: Space, task: "str | TaskView", start: datetime, end: datetime, max_running: int) -> Steps[str]:
+    """Begins a backfill."""
+    if isinstance(max_running, bool) or not isinstance(max_running, int) or not 1 <= max_running <= _MOST_AT_ONCE:
+        raise TaskError(f"max_running must be a whole number from 1 to {_MOST_AT_ONCE}, not {max_running!r}")
+    start_ms, end_ms = read_instant("start", start), read_instant("end", end)
+    found = yield from load(space, task)
+    return (yield from backfills.start(space, found.stored, start_ms, end_ms, max_running))
+
+
+def end_backfill(space: Space, task: "str | TaskView", backfill_id: str) -> Steps[None]:
+    """Ends a backfill, and its open runs."""
+    task_id = task.id if isinstance(task, TaskView) else task
+    yield from backfills.end(space, task_id, backfill_id)
+    for run in (yield from inspection.open_runs(space, task_id)):
+        if run.run_id.rpartition(":")[2].startswith(f"b{backfill_id}-"):
+            yield from runs.cancel(space, run.run_id, reason=f"backfill {backfill_id} was ended")

@@ -87,7 +87,7 @@ local function reschedule(claim, c, task, plan)
     claim.replans[#claim.replans + 1] = {id, format_plan(plan), claim.column.tasks[id], task.queue}
   else
     redis.call('ZREM', c.due_key, id)
-    if open_of(claim, id).count == 0 and redis.call('HEXISTS', keys.held, id) == 0 then
+    if open_of(claim, id).count == 0 and not is_awaited(keys, id) then
       claim.write_plan[id] = nil
       remove_task(keys, id, claim.now)
       claim.lines[#claim.lines + 1] = end_line(id, plan.generation, 'end', task)

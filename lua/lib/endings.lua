@@ -34,11 +34,16 @@ local function note_failure(keys, id, task, outcome, now)
   end
 end
 
+-- Whether something of a task still waits to become a run.
+local function is_awaited(keys, id)
+  return redis.call('HEXISTS', keys.held, id) == 1 or redis.call('HEXISTS', keys.backfills, id) == 1
+end
+
 -- A task that has ended leaves with its last open run. What cannot be read is reported instead.
 local function end_task(keys, id, generation, task, plan, now, lines)
   if not task or not plan then
     redis.call('HSET', keys.quarantine, id, (task and 'the plan' or 'the task') .. ' cannot be read')
-  elseif is_exhausted(plan) and redis.call('HEXISTS', keys.held, id) == 0 then
+  elseif is_exhausted(plan) and not is_awaited(keys, id) then
     local iterations_left = redis.call('HGET', keys.remaining, id)
     remove_task(keys, id, now)
     lines[#lines + 1] = end_line(id, generation, iterations_left == '0' and 'iterations' or 'end', task)
@@ -54,19 +59,24 @@ local function close_run(keys, run, outcome, text, queue, now, lines)
   local id, generation, mark = parse_run(run)
   local plan = parse_plan(redis.call('HGET', keys.plan, id) or '')
   local open = parse_open(redis.call('HGET', keys.open, id)) or {count = 1, marks = {}}
-  local holds = redis.call('HEXISTS', keys.held, id) == 1
-  redis.call('HSET', keys.last, id, outcome .. ' ' .. text)
+  local is_backfill = string.sub(mark, 1, 1) == 'b'
+  if not is_backfill then
+    redis.call('HSET', keys.last, id, outcome .. ' ' .. text)
+  end
   count_out(open, mark)
   local is_last = open.count == 0 and (not plan or is_exhausted(plan))
-  if not holds and not is_last and outcome == 'ok' and redis.call('HEXISTS', keys.streak, id) == 0 then
+  if not is_awaited(keys, id) and not is_last and outcome == 'ok' and redis.call('HEXISTS', keys.streak, id) == 0 then
     store_open(keys.open, id, open)
     return
   end
   local task = parse_task(redis.call('HGET', keys.tasks, id) or '')
   if task then
-    note_failure(keys, id, task, outcome, now)
+    if not is_backfill then
+      note_failure(keys, id, task, outcome, now)
+    end
     release_held(keys, id, task, plan, open, queue, now, lines)
   end
+  backfill_after(keys, id, mark, outcome, task, open, queue and queue.waiting, now, lines)
   store_open(keys.open, id, open)
   if open.count == 0 and (not task or not plan or is_exhausted(plan)) then
     end_task(keys, id, generation, task, plan, now, lines)

@@ -117,6 +117,14 @@ def _runs(commands: "argparse._SubParsersAction[_Parser]", common: _Parser, read
     )
     why.add_argument("id")
     why.add_argument("--at", metavar="INSTANT", help="the occurrence's instant, such as 2030-01-31T08:00:00+01:00")
+    fill = commands.add_parser(
+        "backfill", parents=[common, reads], help="run past instants again, or show how far that is"
+    )
+    fill.add_argument("id")
+    fill.add_argument("--start", metavar="INSTANT", help="from this instant on")
+    fill.add_argument("--end", metavar="INSTANT", help="until before this instant")
+    fill.add_argument("--max-running", type=_count, default=1, metavar="N", help="so many at once (default: 1)")
+    fill.add_argument("--stop", metavar="BACKFILL", help="end this backfill, and its open runs")
     dead = commands.add_parser("dead", parents=[common, reads], help="runs nobody will try again")
     dead.add_argument("id", nargs="?", help="a task; default: all of them")
     dead.add_argument("-n", type=_count, default=100, help="how many (default: 100)")

@@ -4,6 +4,7 @@ import argparse
 import getpass
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -160,6 +161,23 @@ def _explain(chosen: argparse.Namespace) -> int:
     return 4 if said.verdict == "unknown" else 0
 
 
+def _backfill(chosen: argparse.Namespace) -> int:
+    start, end = _instant("--start", chosen.start), _instant("--end", chosen.end)
+    if (start is None) != (end is None):
+        raise TaskError("a backfill needs --start and --end")
+    with scheduler(chosen) as opened:
+        if chosen.stop is not None:
+            opened.end_backfill(chosen.id, chosen.stop)
+        elif start is not None and end is not None:
+            opened.backfill(chosen.id, start, end, max_running=chosen.max_running)
+        found = opened.backfill_of(opened.get(chosen.id))
+    if found is None:
+        print(json.dumps(None) if chosen.json else f"no backfill of {chosen.id}")
+    else:
+        output.show(asdict(found), as_json=chosen.json)
+    return 0
+
+
 def _dead(chosen: argparse.Namespace) -> int:
     with scheduler(chosen) as opened:
         found = opened.dead(chosen.id, chosen.n)
@@ -232,6 +250,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "runs": _runs,
     "cancel": _cancel,
     "explain": _explain,
+    "backfill": _backfill,
     "dead": _dead,
     "requeue": _requeue,
     "bury": _bury,

@@ -378,6 +378,20 @@ def test_pausing_until_skipping_and_maintenance(sisy: Sisy) -> None:
     assert sisy("pause", "a", "--until", "tomorrow").returncode == 2
 
 
+def test_a_backfill_is_started_shown_and_run(sisy: Sisy, tmp_path: Path) -> None:
+    add(sisy, "--id", "a", "--userdata", json.dumps({"journal": str(tmp_path / "journal")}))
+    bounds = ("--start", "2020-01-01T00:00:00+00:00", "--end", "2020-01-04T00:00:00+00:00")
+    shown = json.loads(sisy("backfill", "a", *bounds, "--json").stdout)
+    assert (shown["total"], shown["ended"], shown["open"]) == (3, 0, 1)
+    assert sisy("backfill", "a", *bounds).returncode == 1
+    assert sisy("worker", "--burst").returncode == 0
+    assert [row["nominal"][:10] for row in fleet.rows(tmp_path / "journal")] == [f"2020-01-0{day}" for day in (1, 2, 3)]
+    assert json.loads(sisy("backfill", "a", "--json").stdout) is None
+    started = json.loads(sisy("backfill", "a", *bounds, "--json").stdout)
+    assert sisy("backfill", "a", "--stop", started["id"]).stdout == "no backfill of a\n"
+    assert sisy("backfill", "a", "--start", "2020-01-01T00:00:00+00:00").returncode == 2
+
+
 def test_dead_runs_are_listed_requeued_and_forgotten(
     sisy: Sisy, redis_url: str, namespace: str, tmp_path: Path
 ) -> None:

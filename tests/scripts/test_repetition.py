@@ -44,6 +44,9 @@ def test_every_script_can_be_repeated_byte_for_byte_without_a_further_effect(lab
     lab.edit(daily, every(first=lab.now + 1), queue="new")
     assert lab.send(calls.move(lab.partition, run_id, "default", "new")) == "moved"
     lab.send(calls.delete(lab.partition, lab.op(), daily))
+    past = calls.backfill(lab.partition, lab.op(), lab.create(task("past")), "b1", 2, 3, at(T0 - 3, T0 - 2, T0 - 1))
+    assert lab.send(past) == "started"
+    assert lab.send(calls.unbackfill(lab.partition, "past", "b1")) == "ended"
     lab.send(calls.mend(lab.partition, "leftover", "nobody"))
     lab.send(calls.leave(lab.partition, other.boot))
     assert lab.sent_twice == set(scripts.names())

@@ -137,6 +137,7 @@ def check_scheduler() -> None:
     assert_type(scheduler.trigger("a"), str)
     assert_type(scheduler.upcoming("a", 3), list[datetime])
     assert_type(scheduler.runs("a"), list[OpenRun])
+    assert_type(scheduler.backfill("a", HAS_NOT_RUN, FAR_FUTURE), str)
     assert_type(scheduler.cancel("a:1:2"), str)
     assert_type(scheduler.explain("a", HAS_NOT_RUN), Explanation)
     assert_type(scheduler.dead(), list[DeadRun])
