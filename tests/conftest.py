@@ -28,6 +28,7 @@ sys.path.insert(0, str(HERE))
 if not TESTS_WHEEL:
     sys.path.insert(0, str(HERE.parent))
 
+import leaks  # noqa: E402 - after the path is set
 import redis  # noqa: E402 - after the path is set
 import servers  # noqa: E402 - after the path is set
 
@@ -91,9 +92,14 @@ def client(server: servers.Server | servers.Running) -> Iterator["redis.Redis"]:
 
 
 @pytest.fixture
-def namespace(client: "redis.Redis") -> str:
-    """A namespace no other test uses."""
-    return f"t{_RUN}-{next(_numbers)}"
+def namespace(
+    client: "redis.Redis", server: servers.Server | servers.Running, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A namespace no other test uses. Afterwards nothing in it may be left over, unless the test ``corrupts`` it."""
+    name = f"t{_RUN}-{next(_numbers)}"
+    yield name
+    if request.node.get_closest_marker("corrupts") is None:
+        leaks.check(client, server.url, name)
 
 
 @pytest.fixture

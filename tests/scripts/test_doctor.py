@@ -6,6 +6,8 @@ from lab import HOUR, MINUTE, T0, Lab, at, every, task
 from sisy_redis import calls, codec, doctor, planning
 from sisy_redis.definitions import Overlap
 
+pytestmark = pytest.mark.corrupts
+
 GOOD = {"schedule": "* * * * *"}
 
 

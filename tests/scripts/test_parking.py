@@ -7,6 +7,8 @@ from sisy_redis import calls
 from sisy_redis.calls import Settlement, Unplannable
 from sisy_redis.definitions import Overlap
 
+pytestmark = pytest.mark.corrupts
+
 
 @pytest.mark.parametrize("column", ["tasks", "plan"])
 @pytest.mark.parametrize("junk", [b"\xff\x00junk", b"", b"2 from a newer release\nbody"])

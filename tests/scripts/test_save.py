@@ -324,6 +324,7 @@ def test_an_edit_from_a_run_that_lost_its_lease_is_refused(lab: Lab) -> None:
         lab.transport.run(operations.edit(lab.space, loaded, lambda now, _: replace(now, timeout_ms=5), **fence))
 
 
+@pytest.mark.corrupts
 def test_a_record_that_cannot_be_read_is_not_overwritten_by_a_creation(lab: Lab) -> None:
     lab.create()
     lab.client.hset(lab.partition.key("tasks"), "a", b"9 from a newer release")
