@@ -21,7 +21,7 @@
 -- ARGV seq number, the last one or one more
 -- ARGV slots number of attempts wanted, 1 to 100
 -- ARGV queues names joined by commas, in the order of queue_keys
--- ARGV refused_paths… dotted paths this worker cannot or may not call
+-- ARGV refused_paths… dotted paths this worker cannot or may not call; "<id> <SHA1>": a record it does not act on
 -- Reply: ok now_ms next_due_ms(-1 none) backlog(0|1) watch(0|1|2) attempts replans lows
 --   attempt: run token number losses nominal previous queue record; replan and low: id plan record queue
 -- Reply: refused now_ms | out-of-turn now_ms
@@ -66,9 +66,14 @@ if tonumber(seq) ~= tonumber(last_seq) + 1 then
   return {'out-of-turn', now}
 end
 
-local is_refused = {}
-for _, path in ipairs(refused_paths) do
-  is_refused[path] = true
+local is_refused, refused_records = {}, {}
+for _, refused in ipairs(refused_paths) do
+  local id, sha1 = string.match(refused, '^(.+) (%x+)$')
+  if id then
+    refused_records[id] = sha1
+  else
+    is_refused[refused] = true
+  end
 end
 local queue_names = {}
 for name in string.gmatch(queues, '[^,]+') do
@@ -99,6 +104,13 @@ end
 -- A count that is there can be read; checked before the first write, which nothing would undo.
 local function is_count(value)
   return not value or string.match(value, '^%d+$') ~= nil
+end
+-- The path to report for a task this worker refuses, "-" where it is its record and not its callable; else nothing.
+local function refused_path(id, task)
+  if refused_records[id] and refused_records[id] == redis.sha1hex(column.tasks[id]) then
+    return '-'
+  end
+  return is_refused[task.path] and task.path
 end
 local grants, lines, replans, lows = {}, {}, {}, {}
 local plans, write_plan, write_open = {}, {}, {}
@@ -131,8 +143,9 @@ local function claim_run(c, task)
     redis.call('ZREM', c.waiting_key, c.member)
     redis.call('HDEL', waiting, c.member)
     lines[#lines + 1] = table.concat({'run', c.member, 'cancelled', '0', '0', '0', '0', '-', 'gone'}, '\t')
-  elseif is_refused[task.path] then
-    redis.call('ZADD', c.waiting_key, now + backoff_unroutable(unroutable, c.id, now, task.path, c.member), c.member)
+  elseif refused_path(c.id, task) then
+    local path = refused_path(c.id, task)
+    redis.call('ZADD', c.waiting_key, now + backoff_unroutable(unroutable, c.id, now, path, c.member), c.member)
   else
     redis.call('ZREM', c.waiting_key, c.member)
     redis.call('HDEL', waiting, c.member)
@@ -200,8 +213,9 @@ local function claim_task(c, task)
       plan_now.cursor = math.max(plan_now.cursor, now)
     end
     reschedule(c, task, plan_now)
-  elseif is_refused[task.path] then
-    redis.call('ZADD', c.due_key, now + backoff_unroutable(unroutable, c.id, now, task.path, c.member), c.id)
+  elseif refused_path(c.id, task) then
+    local path = refused_path(c.id, task)
+    redis.call('ZADD', c.due_key, now + backoff_unroutable(unroutable, c.id, now, path, c.member), c.id)
   else
     local too_short = drop_late(task, c.id, plan_now, now, lines)
     if too_short then

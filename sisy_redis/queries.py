@@ -9,6 +9,7 @@ from sisy_redis import calls, codec
 from sisy_redis.calls import PlanState, read, text
 from sisy_redis.definitions import Outcome, Stored
 from sisy_redis.keys import Partition, Space
+from sisy_redis.signing import Signer
 from sisy_redis.transport import Steps
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def load_records(space: Space, ids: Sequence[str]) -> Steps[tuple[int, dict[str,
     for (_, group), records in zip(by_partition, rows, strict=True):
         for task_id, record in zip(group, records, strict=True):
             if record is not None:
-                found[task_id] = codec.decode(task_id, record)
+                found[task_id] = codec.decode(task_id, record, space.signer)
     return now_ms, found
 
 
@@ -134,7 +135,7 @@ def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
             if values[0] is None:
                 continue
             try:
-                states[task_id] = _state(task_id, values)
+                states[task_id] = _state(task_id, values, space.signer)
             except codec.CorruptRecord as error:
                 # One record that cannot be read must not hide the others.
                 log.warning("%s", error)
@@ -273,9 +274,9 @@ def _grouped(space: Space, ids: Sequence[str]) -> list[tuple[Partition, list[str
     return [(space.partition(index), group) for index, group in groups.items()]
 
 
-def _state(task_id: str, values: Sequence[bytes | None]) -> TaskState:
+def _state(task_id: str, values: Sequence[bytes | None], signer: Signer | None) -> TaskState:
     record, plan, open_runs, remaining, last, paused, unroutable = values
-    stored = codec.decode(task_id, record or b"")
+    stored = codec.decode(task_id, record or b"", signer)
     return TaskState(
         stored,
         calls.readable_plan_state(stored, plan),

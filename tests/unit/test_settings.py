@@ -22,6 +22,7 @@ def _give_back_everything() -> None:
         time_zone=None,
         heartbeat_frequency=None,
         partitions=None,
+        secret_key=None,
     )
 
 
@@ -126,6 +127,10 @@ def test_reading_settings_never_imports_django() -> None:
         ("SISY_HEARTBEAT_FREQUENCY", "nan", "above 0"),
         ("SISY_HEARTBEAT_FREQUENCY", "inf", "above 0"),
         ("SISY_PARTITIONS", "0", "from 1 to"),
+        ("SISY_SECRET_KEY", "short", "16 to 512"),
+        ("SISY_SECRET_KEY", "a" * 16 + ",", "16 to 512"),
+        ("SISY_SECRET_KEY", ",".join("a" * 16 for _ in range(9)), "at most 8"),
+        ("SISY_SECRET_KEY", "a" * 16 + "\x1b", "cannot be printed"),
         ("SISY_PARTITIONS", "1.5", "whole number"),
         ("SISY_PARTITIONS", "1025", "from 1 to 1024"),
     ],
