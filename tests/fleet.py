@@ -74,6 +74,15 @@ def counting(message: Mapping[str, Any]) -> None:
     record(message, "saved")
 
 
+def from_a_child(message: Mapping[str, Any]) -> None:
+    """Saves another task, as the settings of this process say."""
+    from sisy_redis import Scheduler
+
+    userdata = {"journal": message["task"]["userdata"]["journal"]}
+    with Scheduler() as scheduler:
+        scheduler.save(quick, id=message["task"]["userdata"]["id"], schedule="@once", userdata=userdata)
+
+
 def exiting(message: Mapping[str, Any]) -> None:
     record(message, "start")
     sys.exit(3)
