@@ -174,13 +174,6 @@ def page_by_label(
     return members[-1] if len(members) == count else None, [member.rpartition("\0")[2] for member in members]
 
 
-def page_of_ids(p: Partition, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
-    """A page of a partition's task ids and the cursor of the next page; 0 starts and ends."""
-    ((following, flat),) = yield [read(_plain, "HSCAN", p.key("plan"), cursor, "COUNT", count)]
-    items = flat if isinstance(flat, dict) else flat[::2]
-    return int(following), [text(item) for item in items]
-
-
 def page_of_waiting(p: Partition, queue: str, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
     """A page of the runs that wait in a queue, and the cursor of the next page; 0 starts and ends."""
     ((following, rows),) = yield [read(_plain, "ZSCAN", p.waiting_queue(queue), cursor, "COUNT", count)]
