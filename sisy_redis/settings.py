@@ -119,8 +119,10 @@ def _read_secret_key(raw: object) -> Keyring:
     return Keyring(keys)
 
 
-def _setting(default: Any, read: Callable[[object], Any], *, unit: str, bound: str, reason: str) -> Any:
-    return field(default=default, metadata={"read": read, "unit": unit, "bound": bound, "reason": reason})
+def _setting(
+    default: Any, read: Callable[[object], Any], *, unit: str, bound: str, reason: str, shown: bool = True
+) -> Any:
+    return field(default=default, repr=shown, metadata={"read": read, "unit": unit, "bound": bound, "reason": reason})
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Settings:
         unit="URL",
         bound="scheme " + ", ".join(URL_SCHEMES),
         reason="the only server that is used when set; unset, an embedded server is started",
+        shown=False,  # it may hold a password
     )
     namespace: str = _setting(
         "sisy",
@@ -179,6 +182,7 @@ class Settings:
         unit="keys joined by commas",
         bound=f"1 to {MAX_SECRETS} of {MIN_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} characters",
         reason="signs the definitions that are saved; workers with it run only signed ones (the first signs, all verify)",
+        shown=False,
     )
 
     def __post_init__(self) -> None:

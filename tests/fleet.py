@@ -96,14 +96,15 @@ def rows(journal: Path) -> list[dict[str, Any]]:
 
 
 class Worker:
-    """A worker process; its log is kept for the failure message."""
+    """A worker process; its log is kept for the failure message. ``url`` None: the environment names the server."""
 
     def __init__(
-        self, url: str, namespace: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
+        self, url: str | None, namespace: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
     ) -> None:
         self.log = folder / f"worker-{time.monotonic_ns()}.log"
         paths = [str(HERE), *([] if os.environ.get("SISY_TEST_WHEEL") == "1" else [str(HERE.parent)])]
-        command = [sys.executable, "-m", "sisy_redis.worker", "--redis-url", url, "--namespace", namespace, *options]
+        place = [] if url is None else ["--redis-url", url]
+        command = [sys.executable, "-m", "sisy_redis.worker", *place, "--namespace", namespace, *options]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -9,7 +9,7 @@ import socket
 import sys
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sisy_redis import __version__, callables, clock, context, embedded, operations, registry, settings
 from sisy_redis.embedded import EmbeddedUnavailable
@@ -34,7 +34,7 @@ _CALLBACK_GRACE = 1.0
 class Place:
     """The server this worker uses and how it was found."""
 
-    url: str
+    url: str = field(repr=False)
     how: str
 
 
