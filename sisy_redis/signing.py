@@ -43,7 +43,13 @@ class Keyring:
 
     def __reduce__(self) -> Any:
         # Whatever stores or sends objects must not store or send these.
-        raise TypeError("secret keys are not pickled or copied")
+        raise TypeError("secret keys are not pickled")
+
+    def __copy__(self) -> "Keyring":
+        return self
+
+    def __deepcopy__(self, _memo: object) -> "Keyring":
+        return self
 
 
 class Signer:

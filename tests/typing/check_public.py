@@ -75,7 +75,7 @@ def check_constants() -> None:
     assert_type(FAR_FUTURE, datetime)
     assert_type(sisy_redis.__version__, str)
     assert_type(upcoming("* * * * *", tz="UTC", after=None, n=5), list[datetime])
-    configure(redis_url="redis://localhost", namespace="sisy")
+    configure(redis_url="redis://localhost", namespace="sisy", secret_key="0123456789abcdef")
 
 
 def check_task() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sisy_redis.errors import SettingsError
 from sisy_redis.settings import Settings, configure, current, origin
+from sisy_redis.signing import Keyring
 
 FIELDS = [each.name for each in dataclasses.fields(Settings)]
 
@@ -65,7 +66,16 @@ def test_the_environment_sets_every_field(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SISY_TIME_ZONE", "Europe/Berlin")
     monkeypatch.setenv("SISY_HEARTBEAT_FREQUENCY", "0.5")
     monkeypatch.setenv("SISY_PARTITIONS", "48")
-    assert current() == Settings("redis://127.0.0.1:6379/0", "shop-1.eu_x", "0 * * * *", "Europe/Berlin", 0.5, 48)
+    monkeypatch.setenv("SISY_SECRET_KEY", f"{'n' * 16},{'o' * 16}")
+    keys = Keyring(["n" * 16, "o" * 16])
+    assert current() == Settings("redis://127.0.0.1:6379/0", "shop-1.eu_x", "0 * * * *", "Europe/Berlin", 0.5, 48, keys)
+
+
+def test_the_secret_key_comes_from_each_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_django(monkeypatch, SISY_SECRET_KEY="d" * 16)
+    assert current().secret_key == Keyring(["d" * 16])
+    configure(secret_key="c" * 16)
+    assert current().secret_key == Keyring(["c" * 16])
 
 
 def test_configure_wins_over_environment_over_django_over_default(monkeypatch: pytest.MonkeyPatch) -> None:

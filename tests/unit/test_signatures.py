@@ -136,16 +136,10 @@ def test_the_setting_takes_several_keys_and_ignores_spaces_around_them() -> None
 def test_keys_show_in_no_repr_and_cannot_be_stored() -> None:
     keyring = Keyring([NEW, OLD])
     held = settings.Settings(secret_key=keyring)
-    for shown in (
-        repr(held),
-        str(keyring),
-        f"{Signer(keyring, 'crew')!r}",
-        repr(asdict(replace(held, secret_key=None))),
-    ):
+    for shown in map(repr, (held, keyring, Signer(keyring, "crew"), asdict(held), copy.copy(keyring), [keyring])):
         assert NEW not in shown and OLD not in shown
-    for store in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError):
-            store(keyring)
+    with pytest.raises(TypeError):
+        pickle.dumps(keyring)
 
 
 @pytest.mark.parametrize("bad", ["hunter2", f"{NEW},hunter2", b"hunter2-hunter2-hunter2", f"{NEW}\x1bhunter2"])
