@@ -77,15 +77,15 @@ def test_a_run_that_saves_its_task_signs_it_in_every_pool(
 def test_a_rotation_of_keys_loses_no_run(producer: Producer, start: Start, redis_url: str, namespace: str) -> None:
     with Scheduler(redis_url, namespace) as scheduler:
         scheduler.save(producer.definition("old", "quick", schedule="* * * * * *"))
-    start(env={"SISY_SECRET_KEY": f"{NEXT_KEY},{KEY}"})
+    rotating = start(env={"SISY_SECRET_KEY": f"{NEXT_KEY},{KEY}"})
     poll(lambda: producer.rows("old"), 40)
     configure(secret_key=f"{NEXT_KEY},{KEY}")
     with Scheduler(redis_url, namespace) as scheduler:
         for view in scheduler.find():
             scheduler.save(view.stored.definition)
-    first_pid = producer.rows("old")[0]["pid"]
-    start(env={"SISY_SECRET_KEY": NEXT_KEY})
-    poll(lambda: {r["pid"] for r in producer.rows("old")} - {first_pid}, 60)
+    rotated = start(env={"SISY_SECRET_KEY": NEXT_KEY})
+    assert rotating.stop() == 0
+    poll(lambda: rotated.pid in {row["pid"] for row in producer.rows("old")}, 60)
 
 
 @pytest.mark.usefixtures("keyed")
