@@ -27,7 +27,7 @@
 -- ARGV slots number of attempts wanted, 1 to 100
 -- ARGV queues names joined by commas, in the order of queue_keys
 -- ARGV channel where workers hear of runs that are to end
--- ARGV refused_paths… dotted paths this worker cannot or may not call
+-- ARGV refused_paths… dotted paths this worker cannot or may not call; "<id> <SHA1>": a record it does not act on
 -- Reply: ok now_ms next_due_ms(-1 none) backlog(0|1) watch(0|1|2) attempts replans lows cancels
 --   attempt: run token number losses nominal previous queue record; replan and low: id plan record queue; cancel: run
 -- Reply: refused now_ms | out-of-turn now_ms
@@ -63,7 +63,7 @@ local lease, last_seq, rest = string.match(redis.call('HGET', workers, boot) or 
 if not lease then
   return {'refused', now}
 end
-local claim = {now = now, keys = keys, seq = seq, channel = channel, queue_names = {}, is_refused = {}, closed = {},
+local claim = {now = now, keys = keys, seq = seq, channel = channel, queue_names = {}, is_refused = {}, refused_records = {}, closed = {},
                grants = {}, lines = {}, replans = {}, lows = {}, any_unroutable = redis.call('HLEN', unroutable) > 0}
 if seq == last_seq then
   return {'ok', now, -1, 1, 0, repeated_grants(claim, live), {}, {}, cancels_of(cancels, live)}
@@ -71,8 +71,13 @@ end
 if tonumber(seq) ~= tonumber(last_seq) + 1 then
   return {'out-of-turn', now}
 end
-for _, path in ipairs(refused_paths) do
-  claim.is_refused[path] = true
+for _, refused in ipairs(refused_paths) do
+  local id, sha1 = string.match(refused, '^(.+) (%x+)$')
+  if id then
+    claim.refused_records[id] = sha1
+  else
+    claim.is_refused[refused] = true
+  end
 end
 for name in string.gmatch(queues, '[^,]+') do
   claim.queue_names[#claim.queue_names + 1] = name

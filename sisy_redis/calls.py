@@ -1,5 +1,6 @@
 """One function per script: which keys, which arguments, what the reply means. Pure; the transport sends them."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -8,6 +9,7 @@ from sisy_redis import codec, planning
 from sisy_redis.definitions import Attempt, Definition, Dropped, Plan, Stored
 from sisy_redis.keys import TASK_FACTS, Partition, Space, task_id_of
 from sisy_redis.scripts import Script, script
+from sisy_redis.signing import Signer
 
 T = TypeVar("T")
 
@@ -112,6 +114,7 @@ class Claimed:
     lows: tuple["PlanState", ...] = ()
     unplannable: tuple["Unplannable", ...] = ()
     cancels: tuple[str, ...] = ()
+    untrusted: tuple["Untrusted", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,17 @@ class Unplannable:
     queue: str
     reason: str
     path: str = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """An attempt whose record is not signed as it must be. ``mark``: given to ``claim``, it keeps this very record away."""
+
+    run_id: str
+    token: int
+    queue: str
+    reason: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +224,15 @@ def _queue_keys(p: Partition, queues: Sequence[str]) -> list[str]:
 def claim(
     p: Partition, boot: str, seq: int, slots: int, queues: Sequence[str], refused_paths: Sequence[str] = ()
 ) -> Call[Claimed]:
-    """Decides what is due and takes at most ``slots`` attempts."""
+    """Decides what is due and takes at most ``slots`` attempts. ``refused_paths``: also the marks of untrusted records."""
 
     def decode(reply: Any) -> Claimed:
         status, now_ms = _status(reply), int(reply[1])
         if status != "ok":
             return Claimed(status, now_ms)
-        attempts, unreadable = _decode_attempts(reply[5])
-        replans, lost = _decode_plan_states(reply[6])
-        lows, _ = _decode_plan_states(reply[7])
+        attempts, unreadable, untrusted = _decode_attempts(reply[5], p.signer)
+        replans, lost = _decode_plan_states(reply[6], p.signer)
+        lows, _ = _decode_plan_states(reply[7], p.signer)
         return Claimed(
             status,
             now_ms,
@@ -231,6 +245,7 @@ def claim(
             lows,
             lost,
             tuple(text(run) for run in reply[8]),
+            untrusted,
         )
 
     return _call(
@@ -244,14 +259,21 @@ def claim(
     )
 
 
-def _decode_attempts(rows: Any) -> tuple[tuple[Attempt, ...], tuple[tuple[str, int, str], ...]]:
-    attempts, unreadable = [], []
+def _decode_attempts(
+    rows: Any, signer: Signer | None
+) -> tuple[tuple[Attempt, ...], tuple[tuple[str, int, str], ...], tuple[Untrusted, ...]]:
+    attempts, unreadable, untrusted = [], [], []
     for run, token, number, losses, nominal, previous, queue, record in rows:
         run_id = text(run)
         try:
-            stored = codec.decode(task_id_of(run_id), record)
+            stored = codec.decode(task_id_of(run_id), record, signer)
         except codec.CorruptRecord:
             unreadable.append((run_id, int(token), text(queue)))
+            continue
+        distrust = codec.distrust(stored)
+        if distrust:
+            mark = f"{stored.definition.id} {hashlib.sha1(record, usedforsecurity=False).hexdigest()}"
+            untrusted.append(Untrusted(run_id, int(token), text(queue), f"its record {distrust}", mark))
             continue
         before = text(previous)
         attempts.append(
@@ -266,14 +288,19 @@ def _decode_attempts(rows: Any) -> tuple[tuple[Attempt, ...], tuple[tuple[str, i
                 queue=text(queue),
             )
         )
-    return tuple(attempts), tuple(unreadable)
+    return tuple(attempts), tuple(unreadable), tuple(untrusted)
 
 
-def _decode_plan_states(rows: Any) -> tuple[tuple[PlanState, ...], tuple[Unplannable, ...]]:
+def _decode_plan_states(rows: Any, signer: Signer | None) -> tuple[tuple[PlanState, ...], tuple[Unplannable, ...]]:
     states, lost = [], []
     for task_id, plan, record, queue in rows:
         try:
-            states.append(plan_state(codec.decode(text(task_id), record), plan))
+            stored = codec.decode(text(task_id), record, signer)
+            distrust = codec.distrust(stored)
+            if distrust:
+                lost.append(Unplannable(text(task_id), plan, text(queue), f"its record {distrust}"))
+                continue
+            states.append(plan_state(stored, plan))
         except (codec.CorruptRecord, ValueError) as error:
             lost.append(Unplannable(text(task_id), plan, text(queue), str(error)))
     return tuple(states), tuple(lost)
@@ -398,7 +425,7 @@ def save(p: Partition, saves: Sequence[Save], boot: str = "0") -> Call[list[Save
     flat: list[Any] = []
     queues: list[str] = []
     for s in saves:
-        d, encoded = s.definition, codec.encode(s.definition)
+        d, encoded = s.definition, codec.encode(s.definition, p.signer)
         base = s.base.definition if s.base else None
         iterations = str(d.iterations) if base is None else ""
         if base is not None and base.iterations != d.iterations:

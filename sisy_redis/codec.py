@@ -17,11 +17,13 @@ from sisy_redis.definitions import (
     Overlap,
     Pool,
     RetryPolicy,
+    Seal,
     Stored,
     Wait,
     WaitKind,
 )
 from sisy_redis.errors import SisyError
+from sisy_redis.signing import SIGNATURE_BYTES, Signer
 
 RECORD_VERSION = "1"
 _ENUMS = {"dst": DstRule, "pool": Pool}
@@ -43,6 +45,9 @@ _POLICY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 _IN_HEADER = {"id", "label", "callable", "queue", *(field for field, _ in _POLICY.values())}
 _DEFAULTS = {f.name: f.default for f in fields(Definition)}
 _BODY_FIELDS = [f for f in fields(Definition) if f.name not in _IN_HEADER]
+# A signed body: a msgpack extension of type 1 with the signature, then the map. Every other body begins with the map.
+_SIGNED = bytes((0xC7, SIGNATURE_BYTES, 1))
+_SIGNED_FOR = "sisy-redis definition 1"
 
 
 class CorruptRecord(SisyError):
@@ -57,7 +62,7 @@ class Encoded:
     body: bytes
 
 
-def encode(definition: Definition) -> Encoded:
+def encode(definition: Definition, signer: Signer | None = None) -> Encoded:
     """The parts of a record that do not stand in plain text already. Fields at their default are left out."""
     body: dict[str, Any] = {}
     values = {field: getattr(definition, field) for field, _ in _POLICY.values()}
@@ -77,11 +82,37 @@ def encode(definition: Definition) -> Encoded:
         if value is not None and value != field.default and value != {}:
             body[field.name] = str(value) if field.name in _ENUMS else value
     body |= _encode_callable(definition.callable)
-    return Encoded(policy or "-", msgpack.packb(body))
+    policy, packed = policy or "-", msgpack.packb(body)
+    if signer is not None:
+        path, label = definition.callable.path, definition.label
+        message = _signed_message(signer, definition.id, definition.queue, policy, path, label, packed)
+        packed = _SIGNED + signer.keyring.sign(message) + packed
+    return Encoded(policy, packed)
 
 
-def decode(task_id: str, record: bytes) -> Stored:
-    """The task of a stored record.
+def _signed_message(signer: Signer, *parts: str | bytes) -> bytes:
+    """What a signature covers, packed so that no two definitions give the same bytes."""
+    packed: bytes = msgpack.packb([_SIGNED_FOR, signer.namespace, *parts])
+    return packed
+
+
+def _seal(signer: Signer | None, signature: bytes, *parts: str | bytes) -> Seal:
+    if signer is None:
+        return Seal.UNCHECKED
+    return signer.keyring.check(_signed_message(signer, *parts), signature) if signature else Seal.MISSING
+
+
+def distrust(stored: Stored) -> str | None:
+    """Why a reader with keys must not act on the record; None when it may."""
+    if stored.seal is Seal.MISSING:
+        return "is not signed, and this worker has a secret key"
+    if stored.seal is Seal.WRONG:
+        return "was altered, or signed for another id or namespace or with a key unknown here"
+    return None
+
+
+def decode(task_id: str, record: bytes, signer: Signer | None = None) -> Stored:
+    """The task of a stored record, with what its signature says; who acts on it asks ``distrust`` first.
 
     Raises CorruptRecord for bytes that are truncated, altered or from a newer release.
     """
@@ -92,6 +123,11 @@ def decode(task_id: str, record: bytes) -> Stored:
             raise CorruptRecord(
                 f"task {task_id}: its record has version {version}, this release reads {RECORD_VERSION}"
             )
+        signature = b""
+        if body.startswith(_SIGNED):
+            start = len(_SIGNED) + SIGNATURE_BYTES
+            signature, body = body[len(_SIGNED) : start], body[start:]
+        seal = _seal(signer, signature, task_id, queue, policy, path, label or path, body)
         values = msgpack.unpackb(body)
         decided = _decode_policy(policy)
         if "once" in values:
@@ -105,7 +141,7 @@ def decode(task_id: str, record: bytes) -> Stored:
             **decided,
             **_decode_fields(values),
         )
-        return Stored(definition, int(generation), int(edition))
+        return Stored(definition, int(generation), int(edition), seal)
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         raise CorruptRecord(f"task {task_id}: its record cannot be read ({error}); it was left as it is") from error
 

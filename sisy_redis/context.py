@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sisy_redis import embedded, settings
 from sisy_redis.embedded import Server
 from sisy_redis.keys import Space
+from sisy_redis.signing import Keyring, signer_for
 from sisy_redis.transport import Transport, partitions_of
 
 __all__ = ["Located", "RunContext", "Session", "close", "current_run", "locate", "session"]
@@ -54,8 +55,9 @@ def locate(url: str | None, namespace: str) -> Located:
     """
     server = embedded.resolve(url)
     try:
-        partitions = settings.current().partitions
-        space = Space(namespace, partitions)
+        now = settings.current()
+        partitions = now.partitions
+        space = Space(namespace, partitions, signer=signer_for(now.secret_key, namespace))
         probe = Transport(server.url)
         try:
             partitions_of(probe, space, partitions)
@@ -68,7 +70,7 @@ def locate(url: str | None, namespace: str) -> Located:
     return Located(server, space)
 
 
-_Key = tuple[str | None, str, int]
+_Key = tuple[str | None, str, int, Keyring | None]
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ def session() -> Session:
     if run is not None and run.session is not None:
         return run.session
     now = settings.current()
-    key = (now.redis_url, now.namespace, now.partitions)
+    key = (now.redis_url, now.namespace, now.partitions, now.secret_key)
     sessions = _by_process.setdefault(os.getpid(), _Sessions())
     found = sessions.opened.get(key)
     if found is None:

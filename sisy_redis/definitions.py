@@ -87,6 +87,16 @@ class Reason(StrEnum):
     SKIPPED = "skipped"
 
 
+class Seal(StrEnum):
+    """What a record's signature says to a reader: nothing where that has no key (unchecked)."""
+
+    UNCHECKED = "unchecked"
+    CURRENT = "current"
+    FORMER = "former"
+    MISSING = "missing"
+    WRONG = "wrong"
+
+
 class WaitKind(StrEnum):
     """How the delay before a retry grows."""
 
@@ -176,11 +186,15 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A definition with what the server gave it. ``generation`` and ``version`` are microsecond sequence numbers."""
+    """A definition with what the server gave it. ``generation`` and ``version`` are microsecond sequence numbers.
+
+    ``seal``: what its signature says.
+    """
 
     definition: Definition
     generation: int
     version: int
+    seal: Seal = Seal.UNCHECKED
 
 
 @dataclass(frozen=True, slots=True)

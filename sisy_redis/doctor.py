@@ -73,7 +73,11 @@ def _look(space: Space, p: Partition) -> Steps[_Seen]:
     raw = yield from _hash(p.key("tasks"))
     for task_id, record in raw.items():
         try:
-            seen.tasks[task_id] = codec.decode(task_id, record)
+            stored = codec.decode(task_id, record, space.signer)
+            distrust = codec.distrust(stored)
+            # Mending saves, and saving would sign what somebody else may have written.
+            seen.tasks[task_id] = stored if distrust is None else None
+            seen.records[task_id] = "" if distrust is None else f"task {task_id}: its record {distrust}"
         except codec.CorruptRecord as error:
             seen.tasks[task_id], seen.records[task_id] = None, str(error)
     seen.plans = yield from _texts(p.key("plan"))
@@ -96,7 +100,7 @@ def _look(space: Space, p: Partition) -> Steps[_Seen]:
 def _broken_tasks(p: Partition, seen: _Seen) -> Iterator[_Broken]:
     for task_id, stored in seen.tasks.items():
         if stored is None:
-            detail = f"{seen.records[task_id]}; restore it from a backup, or upgrade this release"
+            detail = f"{seen.records[task_id]}; restore it, save it anew, or upgrade this release"
             yield _Broken("task", task_id, detail)
             continue
         plan, label = seen.plans.get(task_id), f"{stored.definition.label}\0{task_id}"

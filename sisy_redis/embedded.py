@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class Server:
     """The server to use: its URL, how it was found (for people), and whether it is embedded. Release it when done."""
 
-    url: str
+    url: str = field(repr=False)
     how: str
     embedded: bool
     hold: "EmbeddedServer | None" = field(default=None, repr=False, compare=False)

@@ -8,6 +8,7 @@ __all__ = [
     "RedisUnavailable",
     "ScheduleError",
     "SettingsError",
+    "SignatureError",
     "SisyError",
     "StaleToken",
     "TaskBusy",
@@ -38,6 +39,10 @@ class UserdataError(TaskError):
 
 class SettingsError(SisyError, ValueError):
     """A setting that is unknown, has the wrong type, or lies outside its bounds."""
+
+
+class SignatureError(SisyError):
+    """A stored task is not signed with a known key, so it is not built upon; save its full definition to replace it."""
 
 
 class DoesNotExist(SisyError, LookupError):

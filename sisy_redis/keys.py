@@ -3,6 +3,8 @@
 import zlib
 from dataclasses import dataclass
 
+from sisy_redis.signing import Signer
+
 FIXED_KINDS = frozenset(
     ("meta", "workers", "leases", "tasks", "plan", "open", "remaining", "waiting", "last", "paused", "labels")
     + ("held", "cancels", "streak", "skips", "backfills", "progress", "dead", "dead_times", "unroutable", "quarantine")
@@ -16,11 +18,15 @@ TASK_FACTS = ("open", "remaining", "held", "last", "streak", "skips", "backfills
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One hash-tagged slice of a namespace. ``injected_ms`` replaces the server's clock in tests."""
+    """One hash-tagged slice of a namespace. ``injected_ms`` replaces the server's clock in tests.
+
+    ``signer``: signs the definitions that are saved and checks those that are read.
+    """
 
     namespace: str
     index: int
     injected_ms: int | None = None
+    signer: Signer | None = None
 
     def key(self, kind: str) -> str:
         """The key of one of the fixed columns."""
@@ -60,9 +66,10 @@ class Space:
     namespace: str = "sisy"
     partitions: int = 1
     injected_ms: int | None = None
+    signer: Signer | None = None
 
     def partition(self, index: int) -> Partition:
-        return Partition(self.namespace, index, self.injected_ms)
+        return Partition(self.namespace, index, self.injected_ms, self.signer)
 
     def partition_of(self, task_id: str) -> Partition:
         """The partition a task id belongs to, for as long as the namespace exists."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from sisy_redis import calls, codec, planning
 from sisy_redis.calls import Save, Saved
-from sisy_redis.definitions import Definition, Plan, Stored
-from sisy_redis.errors import ConflictError, DoesNotExist, SisyError, StaleToken, TaskBusy, TaskError
+from sisy_redis.definitions import Definition, Plan, Seal, Stored
+from sisy_redis.errors import ConflictError, DoesNotExist, SignatureError, SisyError, StaleToken, TaskBusy, TaskError
 from sisy_redis.keys import Space, task_id_of
 from sisy_redis.queries import load_plans, load_records, page_of_waiting
 from sisy_redis.transport import Steps
@@ -24,6 +24,8 @@ _SCHEDULE_FIELDS = (
     "jitter_ms",
     "enabled",
 )
+# What needs no new signature.
+_SEALED = (Seal.UNCHECKED, Seal.CURRENT)
 _BATCH = 50
 _ROUND_TRIP_MS = 1_000
 _TRIES = 8
@@ -99,7 +101,8 @@ def _previous(space: Space, bases: Iterable[Stored | None]) -> Steps[dict[str, i
 def _anchored(definition: Definition, base: Stored | None, now_ms: int) -> Definition:
     if not definition.schedule.startswith("@every") or definition.anchor_ms is not None:
         return definition
-    kept = base.definition.anchor_ms if base and base.definition.schedule == definition.schedule else None
+    is_kept = base and base.definition.schedule == definition.schedule and not codec.distrust(base)
+    kept = base.definition.anchor_ms if base and is_kept else None
     return replace(definition, anchor_ms=now_ms if kept is None else kept)
 
 
@@ -138,7 +141,7 @@ def save_all(space: Space, definitions: Sequence[Definition], *, upsert: bool = 
                 raise ConflictError(f"a task with the id {task_id!r} exists already")
             definition = _anchored(wanted, base, now_ms)
             _check_times(definition, base, now_ms)
-            if base and _is_same(base.definition, definition):
+            if base and _is_same(base.definition, definition) and base.seal in _SEALED:
                 done[task_id] = base
                 del todo[task_id]
             else:
@@ -201,8 +204,12 @@ def edit(
         base = bases.get(task_id)
         if base is None or base.generation != loaded.generation:
             raise _gone(task_id)
+        distrust = codec.distrust(base)
+        if distrust:
+            # To sign one's own change with what is stored would vouch for what others wrote there.
+            raise SignatureError(f"task {task_id!r}: its record {distrust}; save its full definition to replace it")
         definition = _anchored(change(base.definition, loaded.definition), base, now_ms)
-        if _is_same(base.definition, definition) and not run_id:
+        if _is_same(base.definition, definition) and not run_id and base.seal in _SEALED:
             return base
         planning.check_schedule(definition)
         _check_times(definition, base, now_ms)

@@ -9,6 +9,7 @@ from sisy_redis import calls, codec
 from sisy_redis.calls import PlanState, read, text
 from sisy_redis.definitions import Outcome, Stored
 from sisy_redis.keys import Partition, Space
+from sisy_redis.signing import Signer
 from sisy_redis.transport import Steps
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def load_records(space: Space, ids: Sequence[str]) -> Steps[tuple[int, dict[str,
     for (_, group), records in zip(by_partition, rows, strict=True):
         for task_id, record in zip(group, records, strict=True):
             if record is not None:
-                found[task_id] = codec.decode(task_id, record)
+                found[task_id] = codec.decode(task_id, record, space.signer)
     return now_ms, found
 
 
@@ -137,7 +138,7 @@ def load_states(space: Space, ids: Sequence[str]) -> Steps[list[TaskState]]:
             if values[0] is None:
                 continue
             try:
-                states[task_id] = _state(task_id, values)
+                states[task_id] = _state(task_id, values, space.signer)
             except codec.CorruptRecord as error:
                 # One record that cannot be read must not hide the others.
                 log.warning("%s", error)
@@ -174,13 +175,6 @@ def page_by_label(
     (rows,) = yield [read(plain, "ZRANGE", p.key("labels"), low, high, "BYLEX", "LIMIT", 0, count)]
     members = [text(member) for member in rows]
     return members[-1] if len(members) == count else None, [member.rpartition("\0")[2] for member in members]
-
-
-def page_of_ids(p: Partition, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
-    """A page of a partition's task ids and the cursor of the next page; 0 starts and ends."""
-    ((following, flat),) = yield [read(plain, "HSCAN", p.key("plan"), cursor, "COUNT", count)]
-    items = flat if isinstance(flat, dict) else flat[::2]
-    return int(following), [text(item) for item in items]
 
 
 def page_of_waiting(p: Partition, queue: str, cursor: int, count: int = 500) -> Steps[tuple[int, list[str]]]:
@@ -291,9 +285,9 @@ def grouped(space: Space, ids: Sequence[str], task_of: Callable[[str], str] = st
     return [(space.partition(index), group) for index, group in groups.items()]
 
 
-def _state(task_id: str, values: Sequence[bytes | None]) -> TaskState:
+def _state(task_id: str, values: Sequence[bytes | None], signer: Signer | None) -> TaskState:
     record, plan, open_runs, remaining, last, paused, unroutable = values
-    stored = codec.decode(task_id, record or b"")
+    stored = codec.decode(task_id, record or b"", signer)
     return TaskState(
         stored,
         calls.readable_plan_state(stored, plan),

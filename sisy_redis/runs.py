@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sisy_redis import calls, codec, planning
 from sisy_redis.clock import FAR_FUTURE_MS
-from sisy_redis.errors import ConflictError, DoesNotExist, TaskBusy
+from sisy_redis.errors import ConflictError, DoesNotExist, SignatureError, TaskBusy
 from sisy_redis.inspection import DeadRun, dead_run
 from sisy_redis.keys import Space, task_id_of
 from sisy_redis.operations import new_id, new_op, save_all, too_late
@@ -60,7 +60,14 @@ def requeue(space: Space, run_id: str) -> Steps[str]:
 
 def _revive(space: Space, dead: DeadRun) -> Steps[str]:
     """A one-off with the callable, userdata and policies of a task that is gone."""
-    was = codec.decode(dead.task_id, dead.record).definition
+    stored = codec.decode(dead.task_id, dead.record, space.signer)
+    distrust = codec.distrust(stored)
+    if distrust is not None:
+        # Saving it would sign what somebody else may have written.
+        raise SignatureError(
+            f"dead run {dead.run_id!r}: the record of its task {distrust}; forget it, or save the task anew"
+        )
+    was = stored.definition
     once = replace(
         was,
         id=new_id(),
@@ -71,14 +78,14 @@ def _revive(space: Space, dead: DeadRun) -> Steps[str]:
         end_ms=FAR_FUTURE_MS,
         enabled=True,
     )
-    (stored,) = yield from save_all(space, [once])
+    (saved,) = yield from save_all(space, [once])
     yield [calls.bury(space.partition_of(dead.task_id), [dead.run_id])]
-    plans = yield from load_plans(space, [stored])
+    plans = yield from load_plans(space, [saved])
     nominal_ms = 0
     if once.id in plans:
         state = plans[once.id]
         nominal_ms = state.plan.segments[0].first_ms if state.plan.segments else state.admitted_ms or 0
-    return f"{once.id}:{stored.generation}:{nominal_ms}"
+    return f"{once.id}:{saved.generation}:{nominal_ms}"
 
 
 def bury(space: Space, run_ids: Sequence[str]) -> Steps[int]:

@@ -16,6 +16,7 @@ from typing import Any, TypedDict, Unpack
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sisy_redis.errors import SettingsError
+from sisy_redis.signing import Keyring
 
 __all__ = ["Settings", "check", "configure", "current", "origin"]
 
@@ -32,6 +33,8 @@ URL_SCHEMES = (
 MAX_SCHEDULE_CHARACTERS = 256
 MAX_HEARTBEAT_SECONDS = 366 * 24 * 3600.0
 MAX_PARTITIONS = 1024
+MIN_SECRET_CHARACTERS, MAX_SECRET_CHARACTERS, MAX_SECRETS = 16, 512, 8
+_RANDOM_KEY = "make one with python -c 'import secrets; print(secrets.token_hex(32))'"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -100,8 +103,26 @@ def _read_partitions(raw: object) -> int:
     return count
 
 
-def _setting(default: Any, read: Callable[[object], Any], *, unit: str, bound: str, reason: str) -> Any:
-    return field(default=default, metadata={"read": read, "unit": unit, "bound": bound, "reason": reason})
+def _read_secret_key(raw: object) -> Keyring:
+    if isinstance(raw, Keyring):
+        return raw
+    # Neither the keys nor a part of them stand in a message.
+    if not isinstance(raw, str):
+        raise _Unfit("is not text; give a random text, or several joined by commas: the first signs, all verify")
+    keys = [part.strip() for part in raw.split(",")]
+    if not all(MIN_SECRET_CHARACTERS <= len(key) <= MAX_SECRET_CHARACTERS for key in keys):
+        raise _Unfit(f"has a key outside {MIN_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} characters; {_RANDOM_KEY}")
+    if len(keys) > MAX_SECRETS:
+        raise _Unfit(f"has {len(keys)} keys; at most {MAX_SECRETS} are checked, drop those that nothing is signed with")
+    if not all(key.isprintable() for key in keys):
+        raise _Unfit(f"has a key with characters that cannot be printed; {_RANDOM_KEY}")
+    return Keyring(keys)
+
+
+def _setting(
+    default: Any, read: Callable[[object], Any], *, unit: str, bound: str, reason: str, shown: bool = True
+) -> Any:
+    return field(default=default, repr=shown, metadata={"read": read, "unit": unit, "bound": bound, "reason": reason})
 
 
 @dataclass(frozen=True)
@@ -118,6 +139,7 @@ class Settings:
         unit="URL",
         bound="scheme " + ", ".join(URL_SCHEMES),
         reason="the only server that is used when set; unset, an embedded server is started",
+        shown=False,  # it may hold a password
     )
     namespace: str = _setting(
         "sisy",
@@ -154,6 +176,14 @@ class Settings:
         bound=f"1 to {MAX_PARTITIONS}",
         reason="spreads a namespace over a cluster; fixed when the namespace is first used (48 suits a cluster)",
     )
+    secret_key: Keyring | None = _setting(
+        None,
+        _read_secret_key,
+        unit="keys joined by commas",
+        bound=f"1 to {MAX_SECRETS} of {MIN_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} characters",
+        reason="signs the definitions that are saved; workers with it run only signed ones (the first signs, all verify)",
+        shown=False,
+    )
 
     def __post_init__(self) -> None:
         for name in _READERS:
@@ -171,6 +201,7 @@ class Overrides(TypedDict, total=False):
     time_zone: str | None
     heartbeat_frequency: float | None
     partitions: int | None
+    secret_key: str | None
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {each.name: each.metadata["read"] for each in fields(Settings)}

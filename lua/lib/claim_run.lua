@@ -14,8 +14,9 @@ local function claim_run(claim, c, task)
     redis.call('ZADD', c.waiting_key, claim.now + 30000, run_id)
     return
   end
-  if is_current and claim.is_refused[task.path] then
-    local wait = backoff_unroutable(keys.unroutable, c.id, claim.now, task.path, run_id)
+  local refused = is_current and refused_path(claim, c.id, task)
+  if refused then
+    local wait = backoff_unroutable(keys.unroutable, c.id, claim.now, refused, run_id)
     redis.call('ZADD', c.waiting_key, claim.now + wait, run_id)
     return
   end

@@ -134,8 +134,9 @@ local function claim_task(claim, c, task)
     park(c.due_key, claim.keys.quarantine, id, unreadable .. ' cannot be read')
   elseif is_held(claim, id, task) and not is_exhausted(plan) then
     claim_held(claim, c, task, plan)
-  elseif claim.is_refused[task.path] then
-    redis.call('ZADD', c.due_key, now + backoff_unroutable(claim.keys.unroutable, id, now, task.path, c.member), id)
+  elseif refused_path(claim, id, task) then
+    local wait = backoff_unroutable(claim.keys.unroutable, id, now, refused_path(claim, id, task), c.member)
+    redis.call('ZADD', c.due_key, now + wait, id)
   else
     local too_short = drop_late(task, id, plan, now, claim.lines)
     if too_short then

@@ -42,6 +42,14 @@ local function open_of(claim, id)
   return claim.opens[id]
 end
 
+-- The path to report for a task this worker refuses, "-" where it is its record and not its callable; else nothing.
+local function refused_path(claim, id, task)
+  if claim.refused_records[id] and claim.refused_records[id] == redis.sha1hex(claim.column.tasks[id]) then
+    return '-'
+  end
+  return claim.is_refused[task.path] and task.path
+end
+
 local function write_column(key, values)
   local fields = {}
   for id, value in pairs(values) do

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,12 +33,16 @@ class Ending:
 
 @dataclass
 class Lane:
-    """One partition as this worker serves it. ``ask_at``: when to claim next, on the monotonic clock."""
+    """One partition as this worker serves it. ``ask_at``: when to claim next, on the monotonic clock.
+
+    ``asked``: the soonest that was asked for since the claim was made, whose answer may be older than the reason to ask.
+    """
 
     partition: Partition
     lease: Lease
     seq: int = 0
     ask_at: float = 0.0
+    asked: float = math.inf
     held: dict[str, Attempt] = field(default_factory=dict)
     endings: list[Ending] = field(default_factory=list)
     claim: Call[Claimed] | None = None
@@ -46,6 +51,7 @@ class Lane:
     def next_claim(self, slots: int, queues: tuple[str, ...], refused: list[str]) -> Call[Claimed]:
         """The claim to send: the same one again while its answer has not arrived."""
         if self.claim is None:
+            self.asked = math.inf
             self.claim = calls.claim(self.partition, self.lease.boot, self.seq + 1, slots, queues, refused)
         return self.claim
 
@@ -84,19 +90,20 @@ class Lane:
         elif self.idle_since is None:
             self.idle_since = now
         if answer.watch == 1:
-            self.ask_at = now + min(until_due, _LONGEST_POLL)
+            self.ask_at = min(self.asked, now + min(until_due, _LONGEST_POLL))
         else:
             idle = now - (self.idle_since or now)
             poll = min(_LONGEST_POLL, max(1.0, idle / 20)) * random.uniform(0.75, 1.25)
-            self.ask_at = now + poll
+            self.ask_at = min(self.asked, now + poll)
 
     def ask_within(self, seconds: float) -> None:
         """Something this worker gave back is due then, and nobody else may be awake for it."""
-        self.ask_at = min(self.ask_at, clock.monotonic() + seconds)
+        self.asked = min(self.asked, clock.monotonic() + seconds)
+        self.ask_at = min(self.ask_at, self.asked)
 
     def ask_now(self) -> None:
         """Something may be due."""
-        self.ask_at = 0.0
+        self.ask_at = self.asked = 0.0
 
 
 async def open_lane(

@@ -260,6 +260,12 @@ class Loop:
         for run_id, token, queue in answer.unreadable:
             reason = "- its record cannot be read by this release"
             lane.endings.append(Ending(Settlement(run_id, token, "unroutable", queue, text=reason)))
+        for refused in answer.untrusted:
+            self.runner.refuse_record(refused.mark, refused.reason)
+            text = f"- {refused.reason}"
+            lane.endings.append(
+                Ending(Settlement(refused.run_id, refused.token, "unroutable", refused.queue, text=text))
+            )
         for attempt in answer.attempts:
             if attempt.run_id in answer.cancels:
                 self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "cancelled", attempt.queue)))

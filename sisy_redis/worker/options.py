@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _YES = ("1", "true", "yes", "on")
@@ -14,7 +14,7 @@ _NO = ("0", "false", "no", "off")
 class WorkerOptions:
     """A worker's settings. Times in seconds."""
 
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     namespace: str | None = None
     imports: tuple[str, ...] = ()
     queues: tuple[str, ...] = ("default",)
@@ -54,7 +54,10 @@ def _names(raw: str) -> tuple[str, ...]:
 def parser() -> argparse.ArgumentParser:
     """The options, without the environment."""
     p = argparse.ArgumentParser(prog="python -m sisy_redis.worker", description="Runs the tasks of a namespace.")
-    p.add_argument("--redis-url", help="redis://, rediss:// or unix:// URL; without one an embedded server is used")
+    p.add_argument(
+        "--redis-url",
+        help="redis://, rediss:// or unix:// URL; one with a password belongs into SISY_REDIS_URL, where ps does not show it",
+    )
     p.add_argument("--namespace", help="the namespace to serve (default: sisy)")
     p.add_argument("--import", dest="imports", action="append", metavar="MODULE", help="import a module; repeatable")
     p.add_argument("--queues", type=_names, help="queues to serve, joined by commas (default: default)")

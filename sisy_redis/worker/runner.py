@@ -118,10 +118,18 @@ class Runner:
                 self._resolved[replace(ref, model_pk=None)] = resolved
                 return resolved
         log.warning("%s is left for other workers: %s", ref.path, reason)
+        self._refuse(ref.path, " ".join(reason.split()))
+        return None
+
+    def refuse_record(self, mark: str, reason: str) -> None:
+        """Keeps a record that must not be acted on from being granted to this worker, until it is another record."""
+        log.error("task %s is not run: %s", mark.rpartition(" ")[0], reason)
+        self._refuse(mark, reason)
+
+    def _refuse(self, what: str, reason: str) -> None:
         while len(self.refused) >= _MOST_REFUSED:
             self.refused.pop(next(iter(self.refused)))
-        self.refused[ref.path] = " ".join(reason.split())
-        return None
+        self.refused[what] = reason
 
     def _run_context(self, lane: Lane, attempt: Attempt) -> context.RunContext:
         return context.RunContext(
@@ -171,7 +179,7 @@ class Runner:
         return call_coroutine if resolved.is_coroutine else call
 
     def _request(self, attempt: Attempt, run: context.RunContext, message: dict[str, Any]) -> dict[str, Any]:
-        definition = attempt.stored.definition
+        definition, signer = attempt.stored.definition, self._session.space.signer
         details = dict(message["message"])
         del details["interval"]
         for name in ("nominal", "previous"):
@@ -185,6 +193,7 @@ class Runner:
                 "redis_url": self._session.transport.url,
                 "namespace": self._session.space.namespace,
                 "partitions": self._session.space.partitions,
+                "secret_key": signer and signer.keyring.reveal(),
             },
             "run": {"run_id": run.run_id, "token": run.token, "boot": run.boot, "task_id": run.task_id},
         }

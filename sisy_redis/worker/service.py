@@ -9,12 +9,13 @@ import socket
 import sys
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sisy_redis import __version__, callables, clock, context, embedded, operations, registry, settings
 from sisy_redis.embedded import EmbeddedUnavailable
 from sisy_redis.errors import RedisUnavailable, SettingsError, SisyError
 from sisy_redis.keys import Space
+from sisy_redis.signing import signer_for
 from sisy_redis.transport import AsyncTransport, Transport, check_url, partitions_of
 from sisy_redis.worker.deadlines import Deadlines
 from sisy_redis.worker.keeper import LeaseKeeper
@@ -33,7 +34,7 @@ _CALLBACK_GRACE = 1.0
 class Place:
     """The server this worker uses and how it was found."""
 
-    url: str
+    url: str = field(repr=False)
     how: str
 
 
@@ -128,7 +129,8 @@ async def _connect(options: WorkerOptions, transport: Transport) -> tuple[Space,
     pause, is_first = 0.2, True
     while True:
         try:
-            space = Space(settings.current().namespace, wanted)
+            now = settings.current()
+            space = Space(now.namespace, wanted, signer=signer_for(now.secret_key, now.namespace))
             await asyncio.to_thread(partitions_of, transport, space, wanted)
             await _save_registered(space, transport)
             return space, await asyncio.to_thread(transport.server_version)

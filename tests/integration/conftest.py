@@ -22,7 +22,7 @@ def start(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Start]:
     """Starts workers; all are gone after the test."""
     started: list[fleet.Worker] = []
 
-    def go(*options: str, url: str = redis_url, **kwargs: object) -> fleet.Worker:
+    def go(*options: str, url: str | None = redis_url, **kwargs: object) -> fleet.Worker:
         started.append(fleet.Worker(url, namespace, tmp_path, *options, **kwargs))  # type: ignore[arg-type]
         return started[-1]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,3 +79,9 @@ def test_an_operation_repeats_its_calls_while_redis_cannot_be_reached(proxy: Pro
     assert transport.run(steps()) == 1
     assert proxy.lost == 3
     transport.close()
+
+
+def test_a_unix_socket_that_is_not_there_is_an_outage_and_no_matter_of_tls(tmp_path: Path) -> None:
+    transport = Transport(f"unix://{tmp_path}/missing.sock", patience=0.0)
+    with pytest.raises(RedisUnavailable):
+        transport.execute([calls.server_time(Space())])

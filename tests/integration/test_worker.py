@@ -294,7 +294,7 @@ def test_several_processes_are_supervised(producer: Producer, start: Start) -> N
 def test_start_up_prints_where_it_works(producer: Producer, start: Start, client: redis.Redis, namespace: str) -> None:
     worker = start()
     poll(lambda: "slots" in worker.output)
-    for word in ("sisy-redis", "redis://127.0.0.1", namespace, "1 partition", "UTC", "slots      16"):
+    for word in ("sisy-redis", "server     redis://", "127.0.0.1:", namespace, "1 partition", "UTC", "slots      16"):
         assert word in worker.output
 
 

@@ -22,6 +22,7 @@ PLANS = "tests/scripts/test_plans.py"
 SAVE = "tests/scripts/test_save.py"
 SETTLE = "tests/scripts/test_settle.py"
 WORKERS = "tests/scripts/test_workers.py"
+SIGNING = "tests/scripts/test_signing.py"
 FAULTS = "tests/integration/test_faults.py"
 MODELS = "tests/integration/test_models.py"
 WORKER = "tests/integration/test_worker.py"
@@ -503,10 +504,39 @@ GUARDS = (
     _lua(
         "what a worker refuses is left",
         "claim",
-        "  elseif is_refused[task.path] then\n    redis.call('ZADD', c.due_key",
-        "  elseif false then\n    redis.call('ZADD', c.due_key",
+        "  elseif refused_path(c.id, task) then\n    local path = refused_path(c.id, task)\n    redis.call('ZADD', c.due_key",
+        "  elseif false then\n    local path = refused_path(c.id, task)\n    redis.call('ZADD', c.due_key",
         PARKING,
     ),
+    _lua(
+        "a refused record is left",
+        "claim",
+        "  if refused_records[id] and refused_records[id] == redis.sha1hex(column.tasks[id]) then",
+        "  if false then",
+        SIGNING,
+    ),
+    _lua(
+        "only the refused record itself is left",
+        "claim",
+        "  if refused_records[id] and refused_records[id] == redis.sha1hex(column.tasks[id]) then",
+        "  if refused_records[id] then",
+        SIGNING,
+    ),
+    _python(
+        "an untrusted record is not run",
+        "calls",
+        "if distrust:\n            mark",
+        "if False:\n            mark",
+        SIGNING,
+    ),
+    _python(
+        "an untrusted record is not built upon",
+        "operations",
+        "if distrust:\n            # To sign",
+        "if False:\n            # To sign",
+        SIGNING,
+    ),
+    _python("a wrong signature is seen", "signing", "return Seal.WRONG", "return Seal.CURRENT", SIGNING),
     _lua("an unreadable body is not hastened", "lib/park", "if path and path ~= '-' and", "if path and", PARKING),
     # misfires
     _lua(

@@ -39,21 +39,20 @@ def every(step: int = MINUTE, first: int = T0 + MINUTE, count: int | None = None
 
 
 class Lab:
-    """One namespace. ``now`` is the instant every script is told."""
+    """One namespace. ``now`` is the instant every script is told, ``client`` looks at what is stored."""
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(self, url: str, client: "redis.Redis", namespace: str) -> None:
         self.now = T0
         self.namespace = namespace
         self.url = url
         self.transport = Transport(url)
-        self.client = redis.Redis.from_url(url)
+        self.client = client
         self.is_checked = True
         self.sent_twice: set[str] = set()
         self._ops = 0
 
     def close(self) -> None:
         self.transport.close()
-        self.client.close()
 
     @property
     def space(self) -> Space:

@@ -32,6 +32,7 @@ from sisy_redis import (
     ScheduleError,
     Scheduler,
     SettingsError,
+    SignatureError,
     SisyError,
     StaleToken,
     Task,
@@ -60,6 +61,7 @@ ERRORS: tuple[type[SisyError], ...] = (
     RedisUnavailable,
     ScheduleError,
     SettingsError,
+    SignatureError,
     StaleToken,
     TaskBusy,
     TaskError,
@@ -85,7 +87,7 @@ def check_constants() -> None:
     assert_type(FAR_FUTURE, datetime)
     assert_type(sisy_redis.__version__, str)
     assert_type(upcoming("* * * * *", tz="UTC", after=None, n=5), list[datetime])
-    configure(redis_url="redis://localhost", namespace="sisy")
+    configure(redis_url="redis://localhost", namespace="sisy", secret_key="0123456789abcdef")
 
 
 def check_control() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sisy_redis.errors import SettingsError
 from sisy_redis.settings import Settings, configure, current, origin
+from sisy_redis.signing import Keyring
 
 FIELDS = [each.name for each in dataclasses.fields(Settings)]
 
@@ -22,6 +23,7 @@ def _give_back_everything() -> None:
         time_zone=None,
         heartbeat_frequency=None,
         partitions=None,
+        secret_key=None,
     )
 
 
@@ -64,7 +66,16 @@ def test_the_environment_sets_every_field(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SISY_TIME_ZONE", "Europe/Berlin")
     monkeypatch.setenv("SISY_HEARTBEAT_FREQUENCY", "0.5")
     monkeypatch.setenv("SISY_PARTITIONS", "48")
-    assert current() == Settings("redis://127.0.0.1:6379/0", "shop-1.eu_x", "0 * * * *", "Europe/Berlin", 0.5, 48)
+    monkeypatch.setenv("SISY_SECRET_KEY", f"{'n' * 16},{'o' * 16}")
+    keys = Keyring(["n" * 16, "o" * 16])
+    assert current() == Settings("redis://127.0.0.1:6379/0", "shop-1.eu_x", "0 * * * *", "Europe/Berlin", 0.5, 48, keys)
+
+
+def test_the_secret_key_comes_from_each_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_django(monkeypatch, SISY_SECRET_KEY="d" * 16)
+    assert current().secret_key == Keyring(["d" * 16])
+    configure(secret_key="c" * 16)
+    assert current().secret_key == Keyring(["c" * 16])
 
 
 def test_configure_wins_over_environment_over_django_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +137,10 @@ def test_reading_settings_never_imports_django() -> None:
         ("SISY_HEARTBEAT_FREQUENCY", "nan", "above 0"),
         ("SISY_HEARTBEAT_FREQUENCY", "inf", "above 0"),
         ("SISY_PARTITIONS", "0", "from 1 to"),
+        ("SISY_SECRET_KEY", "short", "16 to 512"),
+        ("SISY_SECRET_KEY", "a" * 16 + ",", "16 to 512"),
+        ("SISY_SECRET_KEY", ",".join("a" * 16 for _ in range(9)), "at most 8"),
+        ("SISY_SECRET_KEY", "a" * 16 + "\x1b", "cannot be printed"),
         ("SISY_PARTITIONS", "1.5", "whole number"),
         ("SISY_PARTITIONS", "1025", "from 1 to 1024"),
     ],
