@@ -6,16 +6,16 @@ COMMANDS = (
     # Scripts, and what they call; a server checks both against the user.
     *("eval", "evalsha", "time"),
     *("hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx"),
-    *("llen", "rpush", "xadd", "zadd", "zrange", "zrem", "zscore"),
-    # What is read without a script, the wake list, the name of a connection, and the server's version.
-    *("zscan", "xrevrange", "blpop", "client|setname", "info"),
+    *("llen", "publish", "rpush", "xadd", "xtrim", "zadd", "zcard", "zrange", "zrem", "zscore"),
+    # What is read without a script, hints, the name of a connection, and the server's version.
+    *("hscan", "zscan", "zrevrange", "xrevrange", "blpop", "subscribe", "client|setname", "info"),
 )
 USER, PASSWORD = "sisy-least", "p-8e2d61c0f7"
 
 
-def patterns(namespace: str) -> tuple[str, str]:
-    """The keys of a namespace: those of its partitions, and its own."""
-    return f"~sisy:{{{namespace}:*", f"~sisy:{{{namespace}}}:*"
+def patterns(namespace: str) -> tuple[str, str, str]:
+    """The keys of a namespace: those of its partitions, and its own; and its channels."""
+    return f"~sisy:{{{namespace}:*", f"~sisy:{{{namespace}}}:*", f"&sisy:{{{namespace}:*"
 
 
 def create(admin: "redis.Redis", *keys: str, user: str = USER, commands: tuple[str, ...] = COMMANDS) -> None:

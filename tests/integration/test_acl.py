@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import acl
@@ -12,7 +13,7 @@ from producer import Producer
 from servers import plain_client
 from waiting import poll
 
-from sisy_redis import Scheduler, SisyError
+from sisy_redis import HAS_NOT_RUN, Scheduler, SisyError
 from sisy_redis.scripts import script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,10 @@ def test_the_main_paths_work_with_the_least_rights(
         poll(lambda: len(producer.rows("counter", "saved")) >= 3, 60)
         assert scheduler.workers()
         assert worker.stop() == 0
+        assert scheduler.explain("counter").reasons and scheduler.dead() == []
+        scheduler.maintenance(HAS_NOT_RUN)
+        scheduler.purge(timedelta(days=1))
+        assert scheduler.examine() == []
         assert scheduler.delete("hourly") and scheduler.delete("counter")
     assert "NOPERM" not in worker.output and "no permissions" not in worker.output
     producer.transport.close()
@@ -82,7 +87,7 @@ def test_every_command_of_a_script_is_among_the_rights_and_none_is_there_for_not
     assert read and read <= set(acl.COMMANDS)
     outside = {c for c in acl.COMMANDS if c not in called and f'"{c.upper()}"' not in sources}
     # What redis-py sends for us.
-    assert outside == {"blpop", "info", "client|setname"}
+    assert outside == {"blpop", "subscribe", "info", "client|setname"}
 
 
 def test_the_documents_state_these_rights() -> None:
