@@ -67,7 +67,7 @@ def locate(url: str | None, namespace: str) -> Located:
     return Located(server, space)
 
 
-_Key = tuple[str | None, str, int]
+_Key = tuple[str | None, str, int, int]
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def session() -> Session:
     if run is not None and run.session is not None:
         return run.session
     now = settings.current()
-    key = (now.redis_url, now.namespace, now.partitions)
+    key = (now.redis_url, now.namespace, now.partitions, now.wait_replicas)
     sessions = _by_process.setdefault(os.getpid(), _Sessions())
     found = sessions.opened.get(key)
     if found is None:
@@ -98,7 +98,8 @@ def session() -> Session:
             found = sessions.opened.get(key)
             if found is None:
                 located = locate(None, now.namespace)
-                found = (Session(located.space, Transport(located.server.url)), located.server)
+                transport = Transport(located.server.url, wait_replicas=now.wait_replicas)
+                found = (Session(located.space, transport), located.server)
                 sessions.opened[key] = found
     return found[0]
 

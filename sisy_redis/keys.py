@@ -1,12 +1,38 @@
 """Every key name, and which partition a task lives in."""
 
 import zlib
+from binascii import crc_hqx
 from dataclasses import dataclass
+from functools import lru_cache
 
 FIXED_KINDS = frozenset(
     ("meta", "workers", "leases", "tasks", "plan", "open", "remaining", "waiting", "last", "paused", "labels")
     + ("unroutable", "quarantine", "history", "failures", "replies", "reply_times")
 )
+
+
+_SLOTS = 16384
+_SUFFIXES = tuple(f"-{number}".encode() for number in range(_SLOTS))
+
+
+@lru_cache(maxsize=64)
+def _tags(namespace: str, partitions: int) -> tuple[str, ...]:
+    """The hash tag of each partition: partition i lies in the i-th of as many equal ranges of a cluster's slots.
+
+    Plain tags fall where they like (16 of them 4/7/5 on three primaries); so each gets the first suffix that puts it there.
+    A range's first and last slot are avoided, as clusters round their borders differently.
+    """
+    if partitions == 1:
+        return (f"{namespace}:0",)
+    tags = []
+    for index in range(partitions):
+        name = f"{namespace}:{index}"
+        # Redis hashes with CRC-16/XMODEM, which can be continued from the name's.
+        begun = crc_hqx(name.encode(), 0)
+        low, high = index * _SLOTS // partitions + 1, (index + 1) * _SLOTS // partitions - 1
+        suffix = next((s for s in _SUFFIXES if low <= crc_hqx(s, begun) % _SLOTS < high), b"")
+        tags.append(name + suffix.decode())
+    return tuple(tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +42,7 @@ class Partition:
     namespace: str
     index: int
     injected_ms: int | None = None
+    partitions: int = 1
 
     def key(self, kind: str) -> str:
         """The key of one of the fixed columns."""
@@ -40,7 +67,7 @@ class Partition:
         return "" if self.injected_ms is None else str(self.injected_ms)
 
     def _name(self, kind: str) -> str:
-        return f"sisy:{{{self.namespace}:{self.index}}}:{kind}"
+        return f"sisy:{{{_tags(self.namespace, self.partitions)[self.index]}}}:{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +79,7 @@ class Space:
     injected_ms: int | None = None
 
     def partition(self, index: int) -> Partition:
-        return Partition(self.namespace, index, self.injected_ms)
+        return Partition(self.namespace, index, self.injected_ms, self.partitions)
 
     def partition_of(self, task_id: str) -> Partition:
         """The partition a task id belongs to, for as long as the namespace exists."""

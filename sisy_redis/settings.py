@@ -32,6 +32,7 @@ URL_SCHEMES = (
 MAX_SCHEDULE_CHARACTERS = 256
 MAX_HEARTBEAT_SECONDS = 366 * 24 * 3600.0
 MAX_PARTITIONS = 1024
+MAX_WAIT_REPLICAS = 100
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -87,17 +88,20 @@ def _read_heartbeat(raw: object) -> float:
     return seconds
 
 
-def _read_partitions(raw: object) -> int:
-    refusal = f"is {raw!r}; give a whole number from 1 to {MAX_PARTITIONS}"
-    if isinstance(raw, bool) or not isinstance(raw, (int, str)):
-        raise _Unfit(refusal)
-    try:
-        count = int(raw)
-    except ValueError as error:
-        raise _Unfit(refusal) from error
-    if not 1 <= count <= MAX_PARTITIONS:
-        raise _Unfit(refusal)
-    return count
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def read(raw: object) -> int:
+        refusal = f"is {raw!r}; give a whole number from {low} to {high}"
+        if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+            raise _Unfit(refusal)
+        try:
+            count = int(raw)
+        except ValueError as error:
+            raise _Unfit(refusal) from error
+        if not low <= count <= high:
+            raise _Unfit(refusal)
+        return count
+
+    return read
 
 
 def _setting(default: Any, read: Callable[[object], Any], *, unit: str, bound: str, reason: str) -> Any:
@@ -149,10 +153,17 @@ class Settings:
     )
     partitions: int = _setting(
         1,
-        _read_partitions,
+        _whole_number(1, MAX_PARTITIONS),
         unit="partitions",
         bound=f"1 to {MAX_PARTITIONS}",
         reason="spreads a namespace over a cluster; fixed when the namespace is first used (48 suits a cluster)",
+    )
+    wait_replicas: int = _setting(
+        0,
+        _whole_number(0, MAX_WAIT_REPLICAS),
+        unit="replicas",
+        bound=f"0 to {MAX_WAIT_REPLICAS}",
+        reason="how many must acknowledge a save, and a claim before its runs start; what they have outlives a failover",
     )
 
     def __post_init__(self) -> None:
@@ -171,6 +182,7 @@ class Overrides(TypedDict, total=False):
     time_zone: str | None
     heartbeat_frequency: float | None
     partitions: int | None
+    wait_replicas: int | None
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {each.name: each.metadata["read"] for each in fields(Settings)}

@@ -4,7 +4,7 @@ ends what outlived its timeout.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sisy_redis import calls, clock
@@ -60,27 +60,32 @@ class LeaseKeeper(threading.Thread):
         while not self._stopped.wait(self._lease_s / 3):
             with self._lock:
                 leases = list(self._leases.values())
-            for lease in leases:
-                self._renew(lease)
+            self._renew_all(leases)
             self._end_overdue()
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew_all(self, leases: Sequence[Lease]) -> None:
+        """All in one round trip: of many partitions, those of a server that hangs must not cost the others their leases."""
         asked_at = clock.boottime()
-        if not lease.is_trusted:
-            self._lose(lease)
-            return
+        trusted = [lease for lease in leases if lease.is_trusted]
+        for lease in leases:
+            if lease not in trusted:
+                self._lose(lease)
         try:
-            (answer,) = self._transport.execute([calls.renew(lease.partition, lease.boot)])
+            answers = self._transport.exchange([calls.renew(lease.partition, lease.boot) for lease in trusted])
         except SisyError as error:
-            log.debug("lease %s could not be renewed: %s", lease.boot, error)
-            return
-        if answer.is_refused:
-            lease.is_refused = True
-            self._lose(lease)
-            return
-        lease.renewed(asked_at)
-        for expired in answer.expired:
-            self._reap(lease.partition, expired)
+            answers = [error] * len(trusted)
+        for lease, answer in zip(trusted, answers, strict=True):
+            if isinstance(answer, Exception):
+                log.debug("lease %s could not be renewed: %s", lease.boot, answer)
+            elif answer.is_refused:
+                lease.is_refused = True
+                self._lose(lease)
+            else:
+                lease.renewed(asked_at)
+        for lease, answer in zip(trusted, answers, strict=True):
+            if not isinstance(answer, Exception):
+                for expired in answer.expired:
+                    self._reap(lease.partition, expired)
 
     def _lose(self, lease: Lease) -> None:
         self.forget(lease)

@@ -32,12 +32,16 @@ class Ending:
 
 @dataclass
 class Lane:
-    """One partition as this worker serves it. ``ask_at``: when to claim next, on the monotonic clock."""
+    """One partition as this worker serves it. ``ask_at``: when to claim next, on the monotonic clock.
+
+    ``rest_until``: until when nothing is sent, because its server could not be reached.
+    """
 
     partition: Partition
     lease: Lease
     seq: int = 0
     ask_at: float = 0.0
+    rest_until: float = 0.0
     held: dict[str, Attempt] = field(default_factory=dict)
     endings: list[Ending] = field(default_factory=list)
     claim: Call[Claimed] | None = None
@@ -89,6 +93,19 @@ class Lane:
             idle = now - (self.idle_since or now)
             poll = min(_LONGEST_POLL, max(1.0, idle / 20)) * random.uniform(0.75, 1.25)
             self.ask_at = now + poll
+
+    @property
+    def next_at(self) -> float:
+        """When there is something to do here, as far as this worker knows."""
+        return max(self.rest_until, 0.0 if self.endings else self.ask_at)
+
+    def give_back(self, answer: Claimed, seconds: float) -> None:
+        """Releases what was claimed, and asks again after ``seconds``."""
+        for attempt in answer.attempts:
+            self.held.pop(attempt.run_id, None)
+            release = Settlement(attempt.run_id, attempt.token, "release", attempt.queue)
+            self.endings.append(Ending(release))
+        self.ask_at = clock.monotonic() + seconds
 
     def ask_within(self, seconds: float) -> None:
         """Something this worker gave back is due then, and nobody else may be awake for it."""

@@ -581,12 +581,12 @@ GUARDS = (
     ),
     _python(
         "a full server is no end",
-        "transport",
+        "transport/replies",
         "    if isinstance(error, redis.exceptions.OutOfMemoryError):\n",
         "    if False:\n",
         FAULTS,
     ),
-    _python("a demoted server is no end", "transport", "    redis.exceptions.ReadOnlyError,\n", "", FAULTS),
+    _python("a demoted server is no end", "transport/replies", "    redis.exceptions.ReadOnlyError,\n", "", FAULTS),
     _python(
         "what was settled beside a refused claim counts",
         "worker/loop",
@@ -596,9 +596,9 @@ GUARDS = (
     ),
     _python(
         "no client repeats a call by itself",
-        "transport",
-        "            url, retry=AsyncRetry(NoBackoff(), 0), retry_on_error=[], **_options(url, False, socket_timeout)\n",
-        "            url, **_options(url, False, socket_timeout)\n",
+        "transport/clients",
+        "_options(socket_timeout, AsyncRetry(NoBackoff(), 0))",
+        "_options(socket_timeout, AsyncRetry(NoBackoff(), 3))",
         "tests/integration/test_transport.py",
     ),
     _python(
