@@ -4,7 +4,7 @@ ends what outlived its timeout.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sisy_redis import calls, clock
@@ -21,7 +21,10 @@ MAX_REDELIVERIES = 3
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended."""
+    """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended.
+
+    With each renewal ``on_live`` hears, from this thread too, which runs and tokens the server has under the lease.
+    """
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class LeaseKeeper(threading.Thread):
         name: str,
         deadlines: Deadlines,
         on_lost: Callable[[Lease], None],
+        on_live: Callable[[Lease, Mapping[str, int]], None],
     ) -> None:
         super().__init__(name="sisy-lease", daemon=True)
         self._transport, self._space = transport, space
         self._lease_s, self._name = lease_s, name
         self._deadlines = deadlines
         self._on_lost = on_lost
+        self._on_live = on_live
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -71,9 +76,15 @@ class LeaseKeeper(threading.Thread):
             if lease not in trusted:
                 self._lose(lease)
         try:
-            answers = self._transport.exchange([calls.renew(lease.partition, lease.boot) for lease in trusted])
+            both = self._transport.exchange(
+                [
+                    *(calls.renew(lease.partition, lease.boot) for lease in trusted),
+                    *(calls.live_runs(lease.partition, lease.boot) for lease in trusted),
+                ]
+            )
         except SisyError as error:
-            answers = [error] * len(trusted)
+            both = [error] * 2 * len(trusted)
+        answers, live = both[: len(trusted)], both[len(trusted) :]
         for lease, answer in zip(trusted, answers, strict=True):
             if isinstance(answer, Exception):
                 log.debug("lease %s could not be renewed: %s", lease.boot, answer)
@@ -82,6 +93,9 @@ class LeaseKeeper(threading.Thread):
                 self._lose(lease)
             else:
                 lease.renewed(asked_at)
+        for lease, runs in zip(trusted, live, strict=True):
+            if not isinstance(runs, Exception):
+                self._on_live(lease, runs)
         for lease, answer in zip(trusted, answers, strict=True):
             if not isinstance(answer, Exception):
                 for expired in answer.expired:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -75,6 +75,17 @@ class Loop:
     def on_lost(self, lease: Lease) -> None:
         """A lease ended; called from the lease keeper's thread."""
         self._loop.call_soon_threadsafe(self._note_lost, lease)
+
+    def on_live(self, lease: Lease, runs: Mapping[str, int]) -> None:
+        """What the server has under a lease; called from the lease keeper's thread."""
+        self._loop.call_soon_threadsafe(self._compare, lease, runs)
+
+    def _compare(self, lease: Lease, runs: Mapping[str, int]) -> None:
+        for lane in self._lanes:
+            if lane.lease is lease:
+                lane.compare(runs)
+                if lane.endings:
+                    self._something.set()
 
     def stop(self) -> None:
         """Claims nothing more."""

@@ -190,7 +190,13 @@ def _assemble(
     name = f"{socket.gethostname()}:{os.getpid()}".replace(" ", "-")
     deadlines = Deadlines()
     keeper = LeaseKeeper(
-        lease_transport, space, options.lease, name, deadlines, on_lost=lambda lease: loop.on_lost(lease)
+        lease_transport,
+        space,
+        options.lease,
+        name,
+        deadlines,
+        on_lost=lambda lease: loop.on_lost(lease),
+        on_live=lambda lease, runs: loop.on_live(lease, runs),
     )
     loop = Loop(
         transport,

@@ -11,10 +11,12 @@ import pytest
 import servers
 from clusters import Sentinels
 from producer import Producer
+from proxy import Proxy
 from servers import Server
 from waiting import poll
 
 from sisy_redis import AsyncScheduler, Scheduler, configure
+from sisy_redis.definitions import Overlap
 from sisy_redis.errors import NotAcknowledged
 
 Start = Callable[..., fleet.Worker]
@@ -113,6 +115,38 @@ def test_attempts_that_were_given_back_start_once_the_replica_is_back(
     poll(lambda: producer.history("a"))
     assert len(producer.rows("a")) == 1
     producer.transport.close()
+
+
+def test_a_run_whose_settlement_a_failover_lost_is_ended_again_and_not_repeated(
+    pair: Sentinels, tmp_path: Path
+) -> None:
+    """The new primary has the run as live, its worker has ended it long ago: nobody else would ever end it."""
+    proxy = Proxy(pair.primary.port, b"nothing is lost here")
+    producer = Producer(pair.primary.url, "crew", tmp_path / "journal")
+    slow = producer.definition(
+        "a", "slow", schedule="@every 600", wait_for_schedule=False, overlap=Overlap.SKIP, userdata={"seconds": 2}
+    )
+    producer.save(slow)
+    worker = fleet.Worker(proxy.url, "crew", tmp_path, "--lease", "3")
+    try:
+        poll(lambda: producer.rows("a"), 30, "it runs")
+        poll(lambda: _has_link(pair))
+        _cut_off(pair)
+        poll(lambda: producer.history("a"), 30, "it is settled")
+        proxy.lead_to(pair.replica.port)
+        after = Producer(_promoted(pair), "crew", tmp_path / "journal")
+        held = after.state("a")
+        assert held is not None and held.open_runs == 1
+        poll(lambda: after.history("a"), 30, "it is settled once more")
+        state = after.state("a")
+        assert state is not None and state.open_runs == 0
+        assert len(after.rows("a")) == 1
+        assert "it is ended again" in worker.output
+        after.transport.close()
+    finally:
+        worker.kill()
+        proxy.close()
+        producer.transport.close()
 
 
 @pytest.fixture
