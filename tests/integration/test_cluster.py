@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +27,7 @@ STEP = timedelta(seconds=0.5)
 # What a replica may lack of what its primary acknowledged: replication is asynchronous, but it does not lag for long.
 LOST = timedelta(seconds=2)
 
-Start = Callable[..., fleet.Worker]
+Start = Callable[..., list[fleet.Worker]]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -47,13 +47,13 @@ def load(cluster: Cluster, tmp_path: Path) -> Iterator[Producer]:
 
 
 @pytest.fixture
-def workers(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[int], list[fleet.Worker]]]:
+def workers(cluster: Cluster, tmp_path: Path) -> Iterator[Start]:
     started: list[fleet.Worker] = []
 
-    def go(count: int) -> list[fleet.Worker]:
+    def go(count: int, *options: str) -> list[fleet.Worker]:
         for _ in range(count):
             env = {"SISY_PARTITIONS": str(PARTITIONS)}
-            started.append(fleet.Worker(cluster.url, "load", tmp_path, env=env))
+            started.append(fleet.Worker(cluster.url, "load", tmp_path, *options, env=env))
         return started
 
     yield go
@@ -109,9 +109,7 @@ def test_every_partition_serves_both_faces(cluster: Cluster) -> None:
         configure(partitions=None)
 
 
-def test_workers_serve_every_partition(
-    load: Producer, workers: Callable[[int], list[fleet.Worker]], cluster: Cluster
-) -> None:
+def test_workers_serve_every_partition(load: Producer, workers: Start, cluster: Cluster) -> None:
     workers(2)
     _all_run(load)
     poll(lambda: all(load.history(f"t{i}") for i in range(2 * PARTITIONS)), what="every run is in the history")
@@ -122,7 +120,7 @@ def test_workers_serve_every_partition(
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])
 def test_workers_go_on_by_themselves_when_a_primary_is_lost(
-    load: Producer, workers: Callable[[int], list[fleet.Worker]], cluster: Cluster, fault: str
+    load: Producer, workers: Start, cluster: Cluster, fault: str
 ) -> None:
     running = workers(2)
     _all_run(load)
@@ -159,8 +157,41 @@ def _partition(load: Producer, row: occurrences.Row) -> int:
     return load.space.partition_of(occurrences.task_of(row)).index
 
 
+def test_a_primary_that_hangs_does_not_hold_up_the_other_partitions(
+    load: Producer, workers: Start, cluster: Cluster
+) -> None:
+    """Nobody takes over here. The others' tasks go on, and no worker loses a lease it has there."""
+    for node in cluster.nodes:
+        with node.client() as client:
+            client.config_set("cluster-require-full-coverage", "no")
+            client.config_set("cluster-replica-no-failover", "yes")
+    workers(2, "--lease", "6")
+    _all_run(load)
+    hung = cluster.serving(_slot(load))
+    well = [i for i in range(PARTITIONS) if cluster.serving(_slot(load, i)) is not hung]
+    ids = {f"t{i}" for i in range(2 * PARTITIONS) if load.space.partition_of(f"t{i}").index in well}
+    boots = _boots(load, well)
+    clusters.pause(hung)
+    try:
+        for _ in range(3):
+            since = time.time()
+            poll(lambda since=since: _starts_since(load, since) >= ids, 12, "the others go on")  # type: ignore[misc]
+            poll(clusters.until(5.0), 10)
+        assert _boots(load, well) == boots
+    finally:
+        clusters.resume(hung)
+    _all_run(load)
+    poll(lambda: not _missing(load), 60, "what was due meanwhile ran too")
+    assert occurrences.started_twice(fleet.rows(load.journal)) == []
+
+
+def _boots(load: Producer, partitions: Sequence[int]) -> list[set[str]]:
+    batch = [calls.read(dict, "HGETALL", load.space.partition(i).key("workers")) for i in partitions]
+    return [set(found) for found in load.transport.execute(batch)]
+
+
 def test_a_slot_is_migrated_under_load_without_losing_or_repeating_anything(
-    load: Producer, workers: Callable[[int], list[fleet.Worker]], cluster: Cluster
+    load: Producer, workers: Start, cluster: Cluster
 ) -> None:
     workers(2)
     _all_run(load)

@@ -22,7 +22,9 @@ PLANS = "tests/scripts/test_plans.py"
 SAVE = "tests/scripts/test_save.py"
 SETTLE = "tests/scripts/test_settle.py"
 WORKERS = "tests/scripts/test_workers.py"
+CLUSTER = "tests/integration/test_cluster.py"
 FAULTS = "tests/integration/test_faults.py"
+REPLICAS = "tests/integration/test_replicas.py"
 MODELS = "tests/integration/test_models.py"
 WORKER = "tests/integration/test_worker.py"
 
@@ -607,6 +609,78 @@ GUARDS = (
         "            except Exception as error:  # noqa: BLE001 - one task must not hold up the others: part of the loop's edge\n",
         "            except ZeroDivisionError as error:\n",
         FAULTS,
+    ),
+    # Clusters, failovers, replicas
+    _python(
+        "a slot that moved is followed",
+        "transport/delivery",
+        "            topology.moved(int(error.slot_id), target)\n",
+        "            return False\n",
+        "tests/unit/test_topology.py",
+        CLUSTER,
+    ),
+    _python(
+        "a slot on the move is asked for where it goes",
+        "transport/delivery",
+        "            sending.asked = target\n",
+        "            return False\n",
+        "tests/unit/test_topology.py",
+    ),
+    _python(
+        "after a lost reply nothing is sent again",
+        "transport/delivery",
+        "            topology.failed(address, _rest_after(answer))\n        return []\n",
+        "            topology.failed(address, _rest_after(answer))\n        return list(group)\n",
+        "tests/unit/test_topology.py",
+    ),
+    _python(
+        "a map that failed is asked for again",
+        "transport/topology",
+        "        self._is_stale = True\n        self._avoided[address]",
+        "        self._avoided[address]",
+        CLUSTER,
+    ),
+    _python(
+        "partitions spread over equal ranges",
+        "keys",
+        "        tags.append(name + suffix.decode())\n",
+        "        tags.append(name)\n",
+        "tests/unit/test_keys.py",
+    ),
+    _python(
+        "one partition's outage is not the others'",
+        "worker/loop",
+        "        if len(self._lanes) == 1:\n            raise error\n",
+        "        raise error\n",
+        CLUSTER,
+    ),
+    _python(
+        "one hung node costs no other partition's lease",
+        "worker/keeper",
+        "            if isinstance(answer, Exception):\n                log.debug",
+        "            if any(isinstance(each, Exception) for each in answers):\n                log.debug",
+        CLUSTER,
+    ),
+    _python(
+        "unacknowledged attempts are not started",
+        "worker/loop",
+        "        if shortfall is None:\n            for",
+        "        if True:\n            for",
+        REPLICAS,
+    ),
+    _python(
+        "unacknowledged saves are told",
+        "transport/patience",
+        "            raise self._first\n",
+        "            return\n",
+        REPLICAS,
+    ),
+    _python(
+        "what a failover forgot is ended again",
+        "worker/keeper",
+        "                self._on_live(lease, runs)\n",
+        "                pass\n",
+        REPLICAS,
     ),
     # 10: what may run
     _python(

@@ -22,6 +22,7 @@ def _give_back_everything() -> None:
         time_zone=None,
         heartbeat_frequency=None,
         partitions=None,
+        wait_replicas=None,
     )
 
 
@@ -49,6 +50,7 @@ def test_defaults() -> None:
         time_zone="UTC",
         heartbeat_frequency=None,
         partitions=1,
+        wait_replicas=0,
     )
 
 
@@ -128,6 +130,8 @@ def test_reading_settings_never_imports_django() -> None:
         ("SISY_PARTITIONS", "0", "from 1 to"),
         ("SISY_PARTITIONS", "1.5", "whole number"),
         ("SISY_PARTITIONS", "1025", "from 1 to 1024"),
+        ("SISY_WAIT_REPLICAS", "-1", "from 0 to"),
+        ("SISY_WAIT_REPLICAS", "101", "from 0 to 100"),
     ],
 )
 def test_a_bad_variable_is_named_with_its_source_and_what_to_do(
