@@ -54,7 +54,10 @@ def _names(raw: str) -> tuple[str, ...]:
 def parser() -> argparse.ArgumentParser:
     """The options, without the environment."""
     p = argparse.ArgumentParser(prog="python -m sisy_redis.worker", description="Runs the tasks of a namespace.")
-    p.add_argument("--redis-url", help="redis://, rediss:// or unix:// URL; without one an embedded server is used")
+    p.add_argument(
+        "--redis-url",
+        help="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL; without one an embedded server is used",
+    )
     p.add_argument("--namespace", help="the namespace to serve (default: sisy)")
     p.add_argument("--import", dest="imports", action="append", metavar="MODULE", help="import a module; repeatable")
     p.add_argument("--queues", type=_names, help="queues to serve, joined by commas (default: default)")

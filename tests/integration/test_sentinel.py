@@ -11,11 +11,11 @@ import occurrences
 import pytest
 from clusters import Sentinels
 from producer import Producer
-from servers import Server
+from servers import Server, plain_client
 from waiting import poll
 
 from sisy_redis import AsyncScheduler, Scheduler
-from sisy_redis.errors import RedisUnavailable
+from sisy_redis.errors import RedisUnavailable, SettingsError
 from sisy_redis.transport import Transport
 
 STEP = timedelta(seconds=0.5)
@@ -116,6 +116,31 @@ async def test_both_faces_find_the_primary_and_find_it_again(watched: Sentinels)
             poll(lambda: watched.primary_port() == watched.replica.port, 60, "the Sentinels promote the replica")
             scheduler.save("fleet.quick", id="two", schedule="0 0 1 1 *")
             assert {view.id for view in await other.find()} == {"one", "two"}
+
+
+def test_the_servers_and_the_sentinels_have_users_of_their_own(watched: Sentinels) -> None:
+    with watched.primary.client() as client:
+        client.execute_command("ACL", "SETUSER", "me", "on", ">hunter2", "~*", "&*", "+@all")
+    for port in watched.ports:
+        with plain_client(f"redis://127.0.0.1:{port}") as sentinel:
+            sentinel.execute_command("ACL", "SETUSER", "watcher", "on", ">hunter3", "allchannels", "+@all")
+            sentinel.execute_command("ACL", "SETUSER", "default", "off")
+    url = watched.url.replace("://", "://me:hunter2@")
+    for options, is_right in (("?sentinel_username=watcher&sentinel_password=hunter3", True), ("", False)):
+        transport = Transport(url + options)
+        if is_right:
+            assert transport.server_version()
+        else:
+            with pytest.raises(RedisUnavailable) as refused:
+                transport.server_version()
+            assert "hunter" not in str(refused.value)
+        transport.close()
+    transport = Transport(
+        watched.url.replace("://", "://me:wrong@") + "?sentinel_username=watcher&sentinel_password=hunter3"
+    )
+    with pytest.raises(SettingsError, match="refused the user or password"):
+        transport.server_version()
+    transport.close()
 
 
 def test_an_unknown_service_is_an_outage_that_names_it(watched: Sentinels) -> None:
