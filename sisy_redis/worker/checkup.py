@@ -3,17 +3,20 @@
 import logging
 from collections.abc import Iterator
 
+from sisy_redis.errors import SisyError
 from sisy_redis.transport import ServerFacts, Transport
 
 log = logging.getLogger(__name__)
 
 
 def warn_of_risks(transport: Transport) -> None:
-    """Logs a warning for each risk of each primary; a server that does not let its CONFIG be read is left alone.
-
-    Raises RedisUnavailable as the transport does.
-    """
-    for facts in transport.server_facts():
+    """Logs a warning for each risk of each primary; a server that does not let its CONFIG be read is left alone."""
+    try:
+        found = transport.server_facts()
+    except SisyError as error:
+        log.debug("the server could not be asked how it keeps data: %s", error)
+        return
+    for facts in found:
         for risk in risks_of(facts):
             log.warning("%s: %s", facts.name, risk)
 

@@ -132,7 +132,6 @@ async def _connect(transport: Transport) -> tuple[Space, str]:
             space = Space(settings.current().namespace, wanted)
             await asyncio.to_thread(partitions_of, transport, space, wanted)
             await _save_registered(space, transport)
-            await asyncio.to_thread(warn_of_risks, transport)
             return space, await asyncio.to_thread(transport.server_version)
         except RedisUnavailable as error:
             if is_first:
@@ -155,6 +154,7 @@ async def _serve(options: WorkerOptions, place: Place) -> int:
         return 0
     space, server = connecting.result()
     _announce(options, _banner(options, place, space, server))
+    await asyncio.to_thread(warn_of_risks, first_transport)
     first_transport.close()
     transport = AsyncTransport(place.url, patience=0.0, wait_replicas=replicas)
     pools = Pools(asyncio.get_running_loop(), options.concurrency)

@@ -638,7 +638,7 @@ GUARDS = (
         "transport/topology",
         "        self._is_stale = True\n        self._avoided[address]",
         "        self._avoided[address]",
-        CLUSTER,
+        "tests/unit/test_topology.py",
     ),
     _python(
         "partitions spread over equal ranges",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 from redis.crc import key_slot
+from waiting import poll
 
 from sisy_redis import calls
 from sisy_redis.keys import Space
@@ -100,6 +101,16 @@ def test_a_node_that_failed_is_left_alone_for_a_while() -> None:
     first, second = _ended(steps, [[2]])
     assert isinstance(first, redis.ConnectionError) and second == 2
     assert topology.to_ask()[-1] == A
+
+
+def test_after_a_failure_the_map_is_asked_for_again_of_another_node() -> None:
+    topology = _known()
+    steps = deliver([_read(FIRST)], topology, Acknowledgement())
+    _sent(steps)
+    _ended(steps, [redis.TimeoutError("no answer")])
+    poll(lambda: topology.is_outdated)
+    (question,) = _sent(deliver([_read(FIRST)], topology, Acknowledgement()))
+    assert question.commands == (("CLUSTER", "SLOTS"),) and question.address in (B, C)
 
 
 def test_the_clock_is_asked_of_the_node_that_decides() -> None:
