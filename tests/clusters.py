@@ -95,6 +95,18 @@ class Cluster:
             for client in (new, old):
                 client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
+    def migrate_at_once(self, slot: int, source: Server, target: Server) -> bool:
+        """Moves a slot atomically; False where the server cannot (before Valkey 9)."""
+        with source.client() as old:
+            try:
+                command = ("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id_of(target))
+                old.execute_command(*command)
+            except redis.ResponseError as error:
+                if "nknown" in str(error):
+                    return False
+                raise
+        return True
+
 
 def _is_well(node: Server) -> bool:
     try:
