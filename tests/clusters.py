@@ -18,7 +18,7 @@ NODE_TIMEOUT_MS = 2000
 
 
 class Cluster:
-    """Primaries that share the slots equally, and as many replicas, each with append-only persistence."""
+    """Primaries that share the slots equally, and as many replicas; nothing is persisted but who they are."""
 
     def __init__(self, start: Callable[..., Server], primaries: int = 3) -> None:
         self.nodes: list[Server] = []
