@@ -192,6 +192,16 @@ def renew(p: Partition, boot: str) -> Call[Renewed]:
     return _call("renew", decode, p, {"boot": boot}, keys={"live": p.live(boot)})
 
 
+def live_runs(p: Partition, boot: str) -> Call[dict[str, int]]:
+    """What the server says a worker holds: run ids and their tokens."""
+
+    def decode(reply: Any) -> dict[str, int]:
+        rows = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        return {text(run): int(text(fields).partition(" ")[0]) for run, fields in rows}
+
+    return read(decode, "HGETALL", p.live(boot))
+
+
 def leave(p: Partition, boot: str) -> Call[str]:
     """Gives up a boot."""
     return _call("leave", _status, p, {"boot": boot}, keys={"live": p.live(boot)})

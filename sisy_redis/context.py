@@ -70,7 +70,7 @@ def locate(url: str | None, namespace: str) -> Located:
     return Located(server, space)
 
 
-_Key = tuple[str | None, str, int, Keyring | None]
+_Key = tuple[str | None, str, int, int, Keyring | None]
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ def session() -> Session:
     if run is not None and run.session is not None:
         return run.session
     now = settings.current()
-    key = (now.redis_url, now.namespace, now.partitions, now.secret_key)
+    key = (now.redis_url, now.namespace, now.partitions, now.wait_replicas, now.secret_key)
     sessions = _by_process.setdefault(os.getpid(), _Sessions())
     found = sessions.opened.get(key)
     if found is None:
@@ -101,7 +101,8 @@ def session() -> Session:
             found = sessions.opened.get(key)
             if found is None:
                 located = locate(None, now.namespace)
-                found = (Session(located.space, Transport(located.server.url)), located.server)
+                transport = Transport(located.server.url, wait_replicas=now.wait_replicas)
+                found = (Session(located.space, transport), located.server)
                 sessions.opened[key] = found
     return found[0]
 

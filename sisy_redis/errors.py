@@ -1,10 +1,13 @@
 """One tree of errors. Input errors are also ``ValueError`` so that callers of sisy keep working."""
 
+from typing import Any
+
 __all__ = [
     "CallableError",
     "ConflictError",
     "DoesNotExist",
     "MultipleObjectsReturned",
+    "NotAcknowledged",
     "RedisUnavailable",
     "ScheduleError",
     "SettingsError",
@@ -67,3 +70,17 @@ class TaskBusy(SisyError):
 
 class RedisUnavailable(SisyError):
     """Redis cannot be reached, or refuses to work at the moment."""
+
+
+class NotAcknowledged(SisyError):
+    """It is stored, but fewer replicas than ``wait_replicas`` confirmed it in time: a failover may lose it.
+
+    Saving again is harmless, and asks the replicas again. ``answer`` is what the primary answered.
+    """
+
+    def __init__(self, answer: Any, acknowledged: int, wanted: int) -> None:
+        super().__init__(
+            f"stored, but acknowledged by {acknowledged} of {wanted} replicas in time: a failover may lose it; "
+            "check the replicas and repeat the call"
+        )
+        self.answer, self.acknowledged, self.wanted = answer, acknowledged, wanted

@@ -1,7 +1,9 @@
 """Every key name, and which partition a task lives in."""
 
 import zlib
+from binascii import crc_hqx
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sisy_redis.signing import Signer
 
@@ -14,6 +16,28 @@ FIXED_KINDS = frozenset(
 
 TASK_FACTS = ("open", "remaining", "held", "last", "streak", "skips", "backfills", "paused", "unroutable")
 """Hashes by task id that hold nothing once the task is gone."""
+_SLOTS = 16384
+_SUFFIXES = tuple(f"-{number}".encode() for number in range(_SLOTS))
+
+
+@lru_cache(maxsize=64)
+def _tags(namespace: str, partitions: int) -> tuple[str, ...]:
+    """The hash tag of each partition: partition i lies in the i-th of as many equal ranges of a cluster's slots.
+
+    Plain tags fall where they like (16 of them 4/7/5 on three primaries); so each gets the first suffix that puts it there.
+    A range's first and last slot are avoided, as clusters round their borders differently.
+    """
+    if partitions == 1:
+        return (f"{namespace}:0",)
+    tags = []
+    for index in range(partitions):
+        name = f"{namespace}:{index}"
+        # Redis hashes with CRC-16/XMODEM, which can be continued from the name's.
+        begun = crc_hqx(name.encode(), 0)
+        low, high = index * _SLOTS // partitions + 1, (index + 1) * _SLOTS // partitions - 1
+        suffix = next((s for s in _SUFFIXES if low <= crc_hqx(s, begun) % _SLOTS < high), b"")
+        tags.append(name + suffix.decode())
+    return tuple(tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,7 @@ class Partition:
     index: int
     injected_ms: int | None = None
     signer: Signer | None = None
+    partitions: int = 1
 
     def key(self, kind: str) -> str:
         """The key of one of the fixed columns."""
@@ -56,7 +81,7 @@ class Partition:
         return "" if self.injected_ms is None else str(self.injected_ms)
 
     def _name(self, kind: str) -> str:
-        return f"sisy:{{{self.namespace}:{self.index}}}:{kind}"
+        return f"sisy:{{{_tags(self.namespace, self.partitions)[self.index]}}}:{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +94,7 @@ class Space:
     signer: Signer | None = None
 
     def partition(self, index: int) -> Partition:
-        return Partition(self.namespace, index, self.injected_ms, self.signer)
+        return Partition(self.namespace, index, self.injected_ms, self.signer, self.partitions)
 
     def partition_of(self, task_id: str) -> Partition:
         """The partition a task id belongs to, for as long as the namespace exists."""

@@ -262,7 +262,7 @@ class Scheduler:
         with self._lock:
             if self._opened is None:
                 located = context.locate(self._url, _name_of(self._namespace))
-                self._opened = located, Transport(located.server.url)
+                self._opened = located, Transport(located.server.url, wait_replicas=_wait_replicas())
             located, transport = self._opened
         return transport.run(operation(located.space))
 
@@ -444,9 +444,13 @@ class AsyncScheduler:
         async with self._lock:
             if self._opened is None:
                 located = await asyncio.to_thread(context.locate, self._url, _name_of(self._namespace))
-                self._opened = located, AsyncTransport(located.server.url)
+                self._opened = located, AsyncTransport(located.server.url, wait_replicas=_wait_replicas())
             located, transport = self._opened
         return await transport.run(operation(located.space))
+
+
+def _wait_replicas() -> int:
+    return settings.current().wait_replicas
 
 
 def _name_of(namespace: str) -> str:

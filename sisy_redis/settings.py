@@ -35,6 +35,7 @@ MAX_HEARTBEAT_SECONDS = 366 * 24 * 3600.0
 MAX_PARTITIONS = 1024
 MIN_SECRET_CHARACTERS, MAX_SECRET_CHARACTERS, MAX_SECRETS = 16, 512, 8
 _RANDOM_KEY = "make one with python -c 'import secrets; print(secrets.token_hex(32))'"
+MAX_WAIT_REPLICAS = 100
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -90,17 +91,20 @@ def _read_heartbeat(raw: object) -> float:
     return seconds
 
 
-def _read_partitions(raw: object) -> int:
-    refusal = f"is {raw!r}; give a whole number from 1 to {MAX_PARTITIONS}"
-    if isinstance(raw, bool) or not isinstance(raw, (int, str)):
-        raise _Unfit(refusal)
-    try:
-        count = int(raw)
-    except ValueError as error:
-        raise _Unfit(refusal) from error
-    if not 1 <= count <= MAX_PARTITIONS:
-        raise _Unfit(refusal)
-    return count
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def read(raw: object) -> int:
+        refusal = f"is {raw!r}; give a whole number from {low} to {high}"
+        if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+            raise _Unfit(refusal)
+        try:
+            count = int(raw)
+        except ValueError as error:
+            raise _Unfit(refusal) from error
+        if not low <= count <= high:
+            raise _Unfit(refusal)
+        return count
+
+    return read
 
 
 def _read_secret_key(raw: object) -> Keyring:
@@ -171,7 +175,7 @@ class Settings:
     )
     partitions: int = _setting(
         1,
-        _read_partitions,
+        _whole_number(1, MAX_PARTITIONS),
         unit="partitions",
         bound=f"1 to {MAX_PARTITIONS}",
         reason="spreads a namespace over a cluster; fixed when the namespace is first used (48 suits a cluster)",
@@ -183,6 +187,13 @@ class Settings:
         bound=f"1 to {MAX_SECRETS} of {MIN_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} characters",
         reason="signs the definitions that are saved; workers with it run only signed ones (the first signs, all verify)",
         shown=False,
+    )
+    wait_replicas: int = _setting(
+        0,
+        _whole_number(0, MAX_WAIT_REPLICAS),
+        unit="replicas",
+        bound=f"0 to {MAX_WAIT_REPLICAS}",
+        reason="how many must acknowledge a save, and a claim before its runs start; what they have outlives a failover",
     )
 
     def __post_init__(self) -> None:
@@ -202,6 +213,7 @@ class Overrides(TypedDict, total=False):
     heartbeat_frequency: float | None
     partitions: int | None
     secret_key: str | None
+    wait_replicas: int | None
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {each.name: each.metadata["read"] for each in fields(Settings)}

@@ -13,9 +13,10 @@ from sisy_redis.transport import Transport, partitions_of
 class Producer:
     """Saves tasks of ``fleet``'s callables whose journal is one file."""
 
-    def __init__(self, url: str, namespace: str, journal: Path) -> None:
-        self.transport, self.space, self.journal = Transport(url), Space(namespace), journal
-        partitions_of(self.transport, self.space, 1)
+    def __init__(self, url: str, namespace: str, journal: Path, *, partitions: int = 1, wait_replicas: int = 0) -> None:
+        self.transport, self.space = Transport(url, wait_replicas=wait_replicas), Space(namespace, partitions)
+        self.journal = journal
+        partitions_of(self.transport, self.space, partitions)
 
     def definition(self, task_id: str, name: str, **fields: object) -> Definition:
         userdata = {"journal": str(self.journal), **fields.pop("userdata", {})}  # type: ignore[dict-item]

@@ -27,6 +27,12 @@ class Proxy:
         self.holds = False
         self._released.set()
 
+    def lead_to(self, port: int) -> None:
+        """Cuts every connection; new ones lead to another server."""
+        self._target = port
+        for one in self._sockets:
+            _end(one)
+
     def close(self) -> None:
         self._listener.close()
         for one in self._sockets:
@@ -39,7 +45,12 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                # As if nobody listened here either.
+                client.close()
+                continue
             self._sockets += [client, server]
             threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
 

@@ -3,12 +3,10 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from sisy_redis import context, queries, settings, views
-from sisy_redis.errors import SettingsError
 from sisy_redis.scheduler import Scheduler
-from sisy_redis.transport import Transport
+from sisy_redis.transport import Transport, check_url
 from sisy_redis.views import TaskView
 
 _PAGE = 200
@@ -51,15 +49,5 @@ def _checked(chosen: argparse.Namespace) -> tuple[str | None, str]:
     if url is not None:
         url = settings.Settings(redis_url=url).redis_url
     for found in filter(None, (url, now.redis_url)):
-        _check_port(found)
+        check_url(found)
     return url, namespace
-
-
-def _check_port(url: str) -> None:
-    """redis-py would raise a ValueError that quotes what it took for the port, which may be part of a password."""
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        raise SettingsError(
-            "The Redis URL has no valid port; is a '/', '?' or '#' in its password not quoted?"
-        ) from error

@@ -4,7 +4,7 @@ ends what outlived its timeout.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sisy_redis import calls, clock
@@ -21,7 +21,10 @@ MAX_REDELIVERIES = 3
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended."""
+    """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended.
+
+    With each renewal ``on_live`` hears, from this thread too, which runs and tokens the server has under the lease.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class LeaseKeeper(threading.Thread):
         deadlines: Deadlines,
         on_lost: Callable[[Lease], None],
         on_cancels: Callable[[Sequence[str]], None],
+        on_live: Callable[[Lease, Mapping[str, int]], None],
     ) -> None:
         super().__init__(name="sisy-lease", daemon=True)
         self._transport, self._space = transport, space
         self._lease_s, self._name = lease_s, name
         self._deadlines = deadlines
         self._on_lost, self._on_cancels = on_lost, on_cancels
+        self._on_live = on_live
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -61,29 +66,43 @@ class LeaseKeeper(threading.Thread):
         while not self._stopped.wait(self._lease_s / 3):
             with self._lock:
                 leases = list(self._leases.values())
-            for lease in leases:
-                self._renew(lease)
+            self._renew_all(leases)
             self._end_overdue()
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew_all(self, leases: Sequence[Lease]) -> None:
+        """All in one round trip: of many partitions, those of a server that hangs must not cost the others their leases."""
         asked_at = clock.boottime()
-        if not lease.is_trusted:
-            self._lose(lease)
-            return
+        trusted = [lease for lease in leases if lease.is_trusted]
+        for lease in leases:
+            if lease not in trusted:
+                self._lose(lease)
         try:
-            (answer,) = self._transport.execute([calls.renew(lease.partition, lease.boot)])
+            both = self._transport.exchange(
+                [
+                    *(calls.renew(lease.partition, lease.boot) for lease in trusted),
+                    *(calls.live_runs(lease.partition, lease.boot) for lease in trusted),
+                ]
+            )
         except SisyError as error:
-            log.debug("lease %s could not be renewed: %s", lease.boot, error)
-            return
-        if answer.is_refused:
-            lease.is_refused = True
-            self._lose(lease)
-            return
-        lease.renewed(asked_at)
-        if answer.cancels:
-            self._on_cancels(answer.cancels)
-        for expired in answer.expired:
-            self._reap(lease.partition, expired)
+            both = [error] * 2 * len(trusted)
+        answers, live = both[: len(trusted)], both[len(trusted) :]
+        for lease, answer in zip(trusted, answers, strict=True):
+            if isinstance(answer, Exception):
+                log.debug("lease %s could not be renewed: %s", lease.boot, answer)
+            elif answer.is_refused:
+                lease.is_refused = True
+                self._lose(lease)
+            else:
+                lease.renewed(asked_at)
+                if answer.cancels:
+                    self._on_cancels(answer.cancels)
+        for lease, runs in zip(trusted, live, strict=True):
+            if not isinstance(runs, Exception):
+                self._on_live(lease, runs)
+        for lease, answer in zip(trusted, answers, strict=True):
+            if not isinstance(answer, Exception):
+                for expired in answer.expired:
+                    self._reap(lease.partition, expired)
 
     def _lose(self, lease: Lease) -> None:
         self.forget(lease)

@@ -47,7 +47,7 @@ def mask_password(url: str) -> str:
         return "(a URL that cannot be read)"
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
-    query = re.sub(r"(?i)((?:^|&)password=)[^&]*", r"\1***", parts.query)
+    query = re.sub(r"(?i)((?:^|&)(?:sentinel_)?password=)[^&]*", r"\1***", parts.query)
     return (
         urlunsplit(parts._replace(netloc=f"{name}{colon and ':***'}{at}{host}", query=query)) if colon or query else url
     )

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sisy_redis import calls, clock
 from sisy_redis.calls import Claimed, Settlement
 from sisy_redis.definitions import Attempt
-from sisy_redis.errors import SisyError
+from sisy_redis.errors import NotAcknowledged, RedisUnavailable, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.transport import AsyncTransport
 from sisy_redis.worker.keeper import LeaseKeeper
@@ -24,6 +24,7 @@ from sisy_redis.worker.runner import Runner
 log = logging.getLogger(__name__)
 
 _LARGEST_CLAIM = 100
+_UNACKNOWLEDGED_PAUSE = 1.0
 
 
 class Loop:
@@ -55,6 +56,7 @@ class Loop:
         self._is_stopping = False
         self._is_burst = False
         self._lost: list[Lease] = []
+        self._is_lost: set[int] = set()
         self.runner: Runner
 
     # --- what others tell the loop -------------------------------------------------------------------------------
@@ -82,6 +84,17 @@ class Loop:
     def on_lost(self, lease: Lease) -> None:
         """A lease ended; called from the lease keeper's thread."""
         self._loop.call_soon_threadsafe(self._note_lost, lease)
+
+    def on_live(self, lease: Lease, runs: Mapping[str, int]) -> None:
+        """What the server has under a lease; called from the lease keeper's thread."""
+        self._loop.call_soon_threadsafe(self._compare, lease, runs)
+
+    def _compare(self, lease: Lease, runs: Mapping[str, int]) -> None:
+        for lane in self._lanes:
+            if lane.lease is lease:
+                lane.compare(runs)
+                if lane.endings:
+                    self._something.set()
 
     def stop(self) -> None:
         """Claims nothing more."""
@@ -171,10 +184,15 @@ class Loop:
 
     async def _replace_lost(self) -> None:
         while self._lost:
-            lease = self._lost[0]
-            for i, lane in enumerate(self._lanes):
+            lease = self._lost.pop(0)
+            for lane in self._lanes:
                 if lane.lease is lease:
                     self._abandon(lane)
+                    self._is_lost.add(lane.partition.index)
+        now = clock.monotonic()
+        for i, lane in enumerate(self._lanes):
+            if lane.partition.index in self._is_lost and lane.rest_until <= now:
+                try:
                     self._lanes[i] = await open_lane(
                         self._transport,
                         self._keeper,
@@ -184,7 +202,10 @@ class Loop:
                         self._queues,
                         self._name,
                     )
-            self._lost.pop(0)
+                except RedisUnavailable as error:
+                    self._rest(lane, error)
+                    continue
+                self._is_lost.discard(lane.partition.index)
 
     def _abandon(self, lane: Lane) -> None:
         if lane.held:
@@ -205,6 +226,9 @@ class Loop:
         """Settles and claims in every lane that has a reason to. True when nothing is due, running or unsettled."""
         is_done = True
         for lane in self._lanes:
+            if lane.partition.index in self._is_lost or lane.rest_until > clock.monotonic():
+                is_done = False
+                continue
             if not lane.lease.is_trusted:
                 self.on_lost(lane.lease)
                 is_done = False
@@ -214,9 +238,21 @@ class Loop:
             if not batch and not wants:
                 is_done = False
                 continue
-            answer = await self._exchange(lane, batch, wants)
+            try:
+                answer = await self._exchange(lane, batch, wants)
+            except RedisUnavailable as error:
+                self._rest(lane, error)
+                is_done = False
+                continue
             is_done = is_done and self._is_idle(lane, answer)
         return is_done
+
+    def _rest(self, lane: Lane, error: RedisUnavailable) -> None:
+        """Leaves a partition alone for a moment; the only one pauses the loop."""
+        if len(self._lanes) == 1:
+            raise error
+        # In a cluster the other partitions may be well.
+        lane.rest_until = clock.monotonic() + self._outage.lost(lane.partition.index, error)
 
     def _is_idle(self, lane: Lane, answer: Claimed | None) -> bool:
         if answer is None or answer.status != "ok" or answer.has_backlog or answer.attempts or answer.replans:
@@ -233,10 +269,13 @@ class Loop:
         answers = await self._transport.exchange(sent)
         if batch and not isinstance(answers[0], Exception):
             lane.settled(answers[0])
+        unacknowledged = answers[-1] if isinstance(answers[-1], NotAcknowledged) else None
         for answer in answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and answer is not unacknowledged:
                 raise answer
-        self._outage.reached()
+        self._outage.reached(lane.partition.index)
+        if unacknowledged is not None:
+            return self._claimed(lane, unacknowledged.answer, unacknowledged)
         return self._claimed(lane, answers[-1]) if wants else None
 
     async def _settle(self, lane: Lane) -> None:
@@ -249,7 +288,7 @@ class Loop:
             ending.sends += 1
         return call
 
-    def _claimed(self, lane: Lane, answer: Claimed) -> Claimed:
+    def _claimed(self, lane: Lane, answer: Claimed, shortfall: NotAcknowledged | None = None) -> Claimed:
         if answer.status != "ok":
             lane.claim = None
             lane.lease.is_refused = True
@@ -266,17 +305,25 @@ class Loop:
             lane.endings.append(
                 Ending(Settlement(refused.run_id, refused.token, "unroutable", refused.queue, text=text))
             )
+        if shortfall is None:
+            self._begin_all(lane, answer)
+        elif answer.attempts:
+            # A failover could give them out once more: they are released, not started.
+            log.warning("%d claimed attempts are given back unstarted: %s", len(answer.attempts), shortfall)
+            lane.give_back(answer, _UNACKNOWLEDGED_PAUSE)
+        if answer.watch == 2:
+            self._start(self._wake_another())
+        if answer.replans or answer.lows or answer.unplannable:
+            self._start(self._refill(lane, answer))
+        return answer
+
+    def _begin_all(self, lane: Lane, answer: Claimed) -> None:
         for attempt in answer.attempts:
             if attempt.run_id in answer.cancels:
                 self.on_settled(lane, Ending(Settlement(attempt.run_id, attempt.token, "cancelled", attempt.queue)))
             else:
                 self._begin(lane, attempt, answer.now_ms)
         self.on_cancels(answer.cancels)
-        if answer.watch == 2:
-            self._start(self._wake_another())
-        if answer.replans or answer.lows or answer.unplannable:
-            self._start(self._refill(lane, answer))
-        return answer
 
     def _begin(self, lane: Lane, attempt: Attempt, now_ms: int) -> None:
         if attempt.losses == 0 and self.runner.is_known(attempt):
@@ -327,11 +374,13 @@ class Loop:
     async def _sleep(self) -> None:
         if self._free > 0:
             self._has_room.set()
-            due = min((lane.ask_at for lane in self._lanes), default=0.0) - clock.monotonic()
+            next_at = min((lane.next_at for lane in self._lanes), default=0.0)
         else:
             self._has_room.clear()
-            due = 60.0
-        if any(lane.endings for lane in self._lanes) or due <= 0:
+            ending = [lane.next_at for lane in self._lanes if lane.endings]
+            next_at = min(ending, default=clock.monotonic() + 60.0)
+        due = next_at - clock.monotonic()
+        if due <= 0:
             await asyncio.sleep(0)
             return
         with suppress(TimeoutError):

@@ -56,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m sisy_redis.worker", description="Runs the tasks of a namespace.")
     p.add_argument(
         "--redis-url",
-        help="redis://, rediss:// or unix:// URL; one with a password belongs into SISY_REDIS_URL, where ps does not show it",
+        help="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL; one with a password belongs into "
+        "SISY_REDIS_URL, where ps does not show it",
     )
     p.add_argument("--namespace", help="the namespace to serve (default: sisy)")
     p.add_argument("--import", dest="imports", action="append", metavar="MODULE", help="import a module; repeatable")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ class Outage:
         self._tries = 0
         self._last_failure = ""
         self._wait = wait_random_exponential(multiplier=0.1, max=2.0)
+        self._away: set[int] = set()
 
     @asynccontextmanager
     async def waits(self) -> AsyncIterator[None]:
@@ -38,18 +40,28 @@ class Outage:
             self._last_failure = str(error)
             await self._wait_a_little()
 
-    def reached(self) -> None:
-        """Redis answered: an outage is over."""
-        if self._since is not None:
+    def lost(self, partition: int, error: RedisUnavailable) -> float:
+        """One partition of several cannot be reached; returns how many seconds to leave it alone."""
+        self._away.add(partition)
+        self._note(error)
+        return random.uniform(0.1, 0.5)
+
+    def reached(self, partition: int | None = None) -> None:
+        """Redis answered: an outage is over, unless another partition is still away."""
+        self._away.discard(-1 if partition is None else partition)
+        if self._since is not None and not self._away:
             log.warning("Redis is back after %.1f s", clock.monotonic() - self._since)
             self._since = None
         self._tries, self._last_failure = 0, ""
 
     async def _pause(self, error: RedisUnavailable) -> None:
+        self._note(error)
+        await self._wait_a_little()
+
+    def _note(self, error: RedisUnavailable) -> None:
         if self._since is None:
             self._since = clock.monotonic()
             log.error("%s; waiting for it", error)
-        await self._wait_a_little()
 
     async def _wait_a_little(self) -> None:
         self._tries += 1

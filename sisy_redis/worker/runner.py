@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from sisy_redis import callables, clock, context, models, registry
+from sisy_redis import callables, clock, context, models, registry, settings
 from sisy_redis.calls import Settlement
 from sisy_redis.definitions import Attempt, CallableRef, FuncType, Outcome, Pool
 from sisy_redis.worker.deadlines import Deadlines
@@ -194,6 +194,7 @@ class Runner:
                 "namespace": self._session.space.namespace,
                 "partitions": self._session.space.partitions,
                 "secret_key": signer and signer.keyring.reveal(),
+                "wait_replicas": settings.current().wait_replicas,
             },
             "run": {"run_id": run.run_id, "token": run.token, "boot": run.boot, "task_id": run.task_id},
         }

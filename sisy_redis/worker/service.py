@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from sisy_redis import __version__, callables, clock, context, embedded, operations, registry, settings
 from sisy_redis.embedded import EmbeddedUnavailable
-from sisy_redis.errors import RedisUnavailable, SettingsError, SisyError
+from sisy_redis.errors import NotAcknowledged, RedisUnavailable, SettingsError, SisyError
 from sisy_redis.keys import Space
 from sisy_redis.signing import signer_for
 from sisy_redis.transport import AsyncTransport, Transport, check_url, partitions_of
+from sisy_redis.worker.checkup import warn_of_risks
 from sisy_redis.worker.deadlines import Deadlines
 from sisy_redis.worker.keeper import LeaseKeeper
 from sisy_redis.worker.logs import mask_password
@@ -123,7 +124,7 @@ def _announce(options: WorkerOptions, banner: str) -> None:
         print(banner, file=sys.stderr, flush=True)
 
 
-async def _connect(options: WorkerOptions, transport: Transport) -> tuple[Space, str]:
+async def _connect(transport: Transport) -> tuple[Space, str]:
     """The namespace, with what the imported modules declare saved in it; waits for Redis as long as it takes."""
     wanted = settings.current().partitions
     pause, is_first = 0.2, True
@@ -145,14 +146,19 @@ async def _connect(options: WorkerOptions, transport: Transport) -> tuple[Space,
 async def _serve(options: WorkerOptions, place: Place) -> int:
     stopping = _Signals()
     lease_transport = Transport(place.url, patience=0.0, socket_timeout=max(0.5, min(5.0, options.lease / 3)))
-    connecting = asyncio.ensure_future(_connect(options, lease_transport))
+    # Not the one of the leases, whose short timeout leaves no time for replicas to acknowledge.
+    replicas = settings.current().wait_replicas
+    first_transport = Transport(place.url, patience=0.0, wait_replicas=replicas)
+    connecting = asyncio.ensure_future(_connect(first_transport))
     await asyncio.wait({connecting, stopping.task}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
         connecting.cancel()
         return 0
     space, server = connecting.result()
     _announce(options, _banner(options, place, space, server))
-    transport = AsyncTransport(place.url, patience=0.0)
+    await asyncio.to_thread(warn_of_risks, first_transport)
+    first_transport.close()
+    transport = AsyncTransport(place.url, patience=0.0, wait_replicas=replicas)
     pools = Pools(asyncio.get_running_loop(), options.concurrency)
     loop, keeper = _assemble(options, place, space, transport, lease_transport, pools)
     for hook in registry.worker_start_hooks():
@@ -193,6 +199,7 @@ def _assemble(
         deadlines,
         on_lost=lambda lease: loop.on_lost(lease),
         on_cancels=lambda run_ids: loop.hear_cancels(run_ids),
+        on_live=lambda lease, runs: loop.on_live(lease, runs),
     )
     loop = Loop(
         transport,
@@ -204,7 +211,7 @@ def _assemble(
         name=name,
         pools=pools,
     )
-    session = context.Session(space, Transport(place.url))
+    session = context.Session(space, Transport(place.url, wait_replicas=settings.current().wait_replicas))
     allow = callables.AllowList(set(registry.registered()), options.allow)
     loop.runner = Runner(pools, allow, session, name, options.imports, deadlines, loop.on_settled)
     return loop, keeper
@@ -213,7 +220,11 @@ def _assemble(
 async def _save_registered(space: Space, transport: Transport) -> None:
     definitions = registry.definitions()
     if definitions:
-        await asyncio.to_thread(transport.run, operations.save_all(space, definitions))
+        try:
+            await asyncio.to_thread(transport.run, operations.save_all(space, definitions))
+        except NotAcknowledged as error:
+            # No reason not to work; the next worker that starts saves them again.
+            log.warning("the declared tasks are %s", error)
 
 
 class _Signals:

@@ -22,8 +22,13 @@ PLANS = "tests/scripts/test_plans.py"
 SAVE = "tests/scripts/test_save.py"
 SETTLE = "tests/scripts/test_settle.py"
 WORKERS = "tests/scripts/test_workers.py"
+OVERLAP = "tests/scripts/test_overlap.py"
+RUNS = "tests/scripts/test_runs.py"
+BACKFILL = "tests/scripts/test_backfill.py"
 SIGNING = "tests/scripts/test_signing.py"
+CLUSTER = "tests/integration/test_cluster.py"
 FAULTS = "tests/integration/test_faults.py"
+REPLICAS = "tests/integration/test_replicas.py"
 MODELS = "tests/integration/test_models.py"
 WORKER = "tests/integration/test_worker.py"
 
@@ -39,28 +44,34 @@ def _python(name: str, file: str, before: str, after: str, *tests: str) -> Guard
 GUARDS = (
     # 1: bounds
     _lua("at most a hundred elements", "claim", "math.min(100, wanted + 16)", "wanted + 1000", CLAIM),
-    _lua("no more than the free slots", "claim", "if #grants >= wanted then", "if #grants >= wanted + 1 then", CLAIM),
+    _lua(
+        "no more than the free slots",
+        "claim",
+        "if #claim.grants >= wanted then",
+        "if #claim.grants >= wanted + 1 then",
+        CLAIM,
+    ),
     _lua("a hundred attempts a batch", "reap", "if taken == 100 then", "if taken == 1000 then", WORKERS),
     _lua("ten dead workers an answer", "renew", "'LIMIT', 0, 10)) do", "'LIMIT', 0, 1000)) do", WORKERS),
     # 2: nothing drops out, nothing unreadable is deleted
     _lua(
         "an unreadable task or plan is parked",
-        "claim",
-        "  if unreadable then\n    park(c.due_key, quarantine, c.id, unreadable .. ' cannot be read')",
-        "  if unreadable then\n    redis.call('ZREM', c.due_key, c.id)",
+        "lib/claim_task",
+        "    park(c.due_key, claim.keys.quarantine, id, unreadable .. ' cannot be read')",
+        "    redis.call('ZREM', c.due_key, id)",
         PARKING,
     ),
     _lua(
         "counts are read before the first write",
-        "claim",
-        "return not value or string.match(value, '^%d+$') ~= nil",
-        "return true",
+        "lib/claim_task",
+        "(not string.match(claim.column.remaining[id] or '0', '^%d+$') and 'the number of its iterations left')",
+        "nil",
         PARKING,
     ),
     _lua(
         "a waiting run of an unreadable task stays",
-        "claim",
-        "if (column.plan[c.id] and not plan_now) or (is_current and (not task or not run)) then",
+        "lib/claim_run",
+        "if (claim.column.plan[c.id] and not plan) or (is_current and (not task or not run)) then",
         "if false then",
         PARKING,
     ),
@@ -101,15 +112,15 @@ GUARDS = (
     ),
     _lua(
         "an ended task with an open run is not removed",
-        "claim",
-        "    if not column.open[id] then",
-        "    if true then",
+        "lib/claim_task",
+        "if open_of(claim, id).count == 0 and not is_awaited(keys, id) then",
+        "if true then",
         CLAIM,
     ),
     _lua(
         "an ended task is removed with its last run",
         "lib/endings",
-        "elseif is_exhausted(plan) then",
+        "elseif is_exhausted(plan) and not is_awaited(keys, id) then",
         "elseif false then",
         SETTLE,
         CLAIM,
@@ -185,17 +196,17 @@ GUARDS = (
     # 4: admitted once
     _lua(
         "the cursor follows what was decided",
-        "claim",
-        "plan_now.cursor = math.max(plan_now.cursor, nominal)",
+        "lib/claim_task",
+        "plan.cursor = math.max(plan.cursor, nominal)",
         "local _ = nominal",
         CLAIM,
         PLANS,
     ),
     _lua(
         "what was decided leaves the plan",
-        "claim",
-        "local nominal = drop(plan_now.segments, 1)",
-        "local nominal = plan_now.segments[1][1]",
+        "lib/claim_task",
+        "local nominal = drop(plan.segments, 1)",
+        "local nominal = plan.segments[1][1]",
         CLAIM,
     ),
     _lua(
@@ -213,11 +224,17 @@ GUARDS = (
         CLAIM,
     ),
     _lua("a repeated claim grants nothing new", "claim", "if seq == last_seq then", "if false then", CLAIM),
-    _lua("a repeated claim gives only its own", "claim", "if run and run.seq == seq then", "if run then", CLAIM),
+    _lua(
+        "a repeated claim gives only its own",
+        "lib/grant",
+        "if run and run.seq == claim.seq then",
+        "if run then",
+        CLAIM,
+    ),
     _lua(
         "a repeated claim gives no other task's code",
-        "claim",
-        "local record = not is_orphan(keys, held[i]) and redis",
+        "lib/grant",
+        "local record = not is_orphan(claim.keys, held[i]) and redis",
         "local record = redis",
         CLAIM,
     ),
@@ -255,22 +272,22 @@ GUARDS = (
     # 5: no overlap, tokens
     _lua(
         "an open run keeps others out",
-        "claim",
-        "if task.overlap == 'skip' and column.open[c.id] then",
-        "if false then",
+        "lib/open",
+        "return task.overlap ~= 'allow' and open.count >= task.running",
+        "return false",
         CLAIM,
     ),
     _lua(
         "runs of one claim count too",
-        "claim",
-        "column.open[id] = int(tonumber(column.open[id] or '0') + 1)",
-        "local _ = id",
+        "lib/claim_task",
+        "  count_in(open, int(nominal))\n",
+        "",
         CLAIM,
     ),
     _lua(
         "an open run keeps a trigger out",
         "trigger",
-        "if running and task.overlap == 'skip' then",
+        "if is_full(task, runs_open) then",
         "if false then",
         CONTROL,
     ),
@@ -329,16 +346,16 @@ GUARDS = (
     # 6: iterations, endings
     _lua(
         "each admitted run costs an iteration",
-        "claim",
-        "local left = tonumber(column.remaining[id]) - 1",
-        "local left = tonumber(column.remaining[id])",
+        "lib/claim_task",
+        "local left = tonumber(remaining[id]) - 1",
+        "local left = tonumber(remaining[id])",
         CLAIM,
     ),
     _lua(
         "the last iteration ends the plan",
-        "claim",
-        "    if left <= 0 then\n      plan_now.segments",
-        "    if false then\n      plan_now.segments",
+        "lib/claim_task",
+        "    if left <= 0 then\n      plan.segments",
+        "    if false then\n      plan.segments",
         CLAIM,
     ),
     _lua(
@@ -421,9 +438,9 @@ GUARDS = (
     _lua("a run of another generation is not redelivered", "reap", ", is_orphan(keys, run)\n", ", false\n", WORKERS),
     _lua(
         "a waiting run of another generation is not granted",
-        "claim",
-        "local is_current = plan_now and plan_now.generation == generation",
-        "local is_current = plan_now",
+        "lib/claim_run",
+        "local is_current = plan and plan.generation == generation",
+        "local is_current = plan",
         CLAIM,
         WORKERS,
     ),
@@ -473,27 +490,33 @@ GUARDS = (
     _lua(
         "a paused task's edit leaves it paused",
         "save",
-        "elseif not task.enabled or redis.call('HEXISTS', paused, s.id) == 1 then",
-        "elseif not task.enabled then",
+        "elseif task.enabled ~= 1 or pause then",
+        "elseif task.enabled ~= 1 then",
         CONTROL,
         SAVE,
     ),
     _lua(
         "a held task ends at its end",
         "lib/task",
-        "return task.end_ms > 0 and int(task.end_ms) or '+inf'",
+        "return task['end'] > 0 and int(task['end']) or '+inf'",
         "return '+inf'",
         CONTROL,
     ),
     _lua(
         "resuming a disabled task leaves it disabled",
         "resume",
-        "elseif task.enabled or is_exhausted(column) then",
+        "elseif task.enabled == 1 or is_exhausted(column) then",
         "else",
         CONTROL,
     ),
     _lua("an undecided one-off stays", "lib/missed", "  if plan.beside then", "  if false then", CONTROL, MODELS),
-    _lua("a run waits where its task was moved to", "settle", "  if elsewhere then", "  if false then", SETTLE),
+    _lua(
+        "a run waits where its task was moved to",
+        "settle",
+        "  if needs_queue and not queue then",
+        "  if false then",
+        SETTLE,
+    ),
     _lua(
         "a dead worker's run waits where its task was moved to",
         "reap",
@@ -503,23 +526,23 @@ GUARDS = (
     ),
     _lua(
         "what a worker refuses is left",
-        "claim",
-        "  elseif refused_path(c.id, task) then\n    local path = refused_path(c.id, task)\n    redis.call('ZADD', c.due_key",
-        "  elseif false then\n    local path = refused_path(c.id, task)\n    redis.call('ZADD', c.due_key",
+        "lib/claim_task",
+        "  elseif refused_path(claim, id, task) then",
+        "  elseif false then",
         PARKING,
     ),
     _lua(
         "a refused record is left",
-        "claim",
-        "  if refused_records[id] and refused_records[id] == redis.sha1hex(column.tasks[id]) then",
+        "lib/columns",
+        "  if claim.refused_records[id] and claim.refused_records[id] == redis.sha1hex(claim.column.tasks[id]) then",
         "  if false then",
         SIGNING,
     ),
     _lua(
         "only the refused record itself is left",
-        "claim",
-        "  if refused_records[id] and refused_records[id] == redis.sha1hex(column.tasks[id]) then",
-        "  if refused_records[id] then",
+        "lib/columns",
+        "  if claim.refused_records[id] and claim.refused_records[id] == redis.sha1hex(claim.column.tasks[id]) then",
+        "  if claim.refused_records[id] then",
         SIGNING,
     ),
     _python(
@@ -538,6 +561,91 @@ GUARDS = (
     ),
     _python("a wrong signature is seen", "signing", "return Seal.WRONG", "return Seal.CURRENT", SIGNING),
     _lua("an unreadable body is not hastened", "lib/park", "if path and path ~= '-' and", "if path and", PARKING),
+    # overlap, holding back, cancelling
+    _lua("a held-back occurrence costs its iteration", "lib/held", "      left = left - 1\n", "", OVERLAP),
+    _lua(
+        "only as many are released as there is room for",
+        "lib/held",
+        "and left ~= 0 and not is_full(task, open) do",
+        "and left ~= 0 do",
+        OVERLAP,
+    ),
+    _lua(
+        "a held task releases nothing",
+        "lib/held",
+        "or task.enabled ~= 1 or redis.call('HEXISTS', keys.paused, id) == 1 then",
+        "then",
+        OVERLAP,
+    ),
+    _lua("holding back is bounded", "lib/held", "    if #nominals >= task.buffer then", "    if false then", OVERLAP),
+    _lua(
+        "what is held back keeps its task",
+        "lib/endings",
+        "return redis.call('HEXISTS', keys.held, id) == 1 or",
+        "return",
+        OVERLAP,
+    ),
+    _lua(
+        "a run that is cancelled by another is not granted",
+        "lib/claim_run",
+        "  if claim.closed[run_id] then",
+        "  if false then",
+        OVERLAP,
+    ),
+    _lua("a cancel ends with its run", "lib/endings", "  redis.call('HDEL', keys.cancels, run)\n", "", RUNS),
+    _lua("only an open run is asked to end", "cancel", "elseif is_open() then", "elseif true then", RUNS),
+    _lua(
+        "only the holder notes progress",
+        "progress",
+        "if not attempt or attempt.token ~= token then",
+        "if not attempt then",
+        RUNS,
+    ),
+    _lua(
+        "too many failures pause a task", "lib/endings", "if failures >= task.pause_after and", "if false and", OVERLAP
+    ),
+    _lua(
+        "a success ends the row of failures", "lib/endings", "      redis.call('HDEL', keys.streak, id)\n", "", OVERLAP
+    ),
+    _lua(
+        "a pause ends when it was to",
+        "lib/claim_task",
+        "  elseif until_ms and until_ms <= now then",
+        "  elseif false then",
+        OVERLAP,
+    ),
+    _lua(
+        "nothing is admitted in maintenance",
+        "claim",
+        "local found = window_end and {} or due",
+        "local found = due",
+        RUNS,
+    ),
+    _lua("what is to be skipped is skipped", "lib/claim_task", "  if skips > 0 then", "  if false then", RUNS),
+    _lua("a requeued run keeps to overlap", "requeue", "if is_full(task, runs_open) then", "if false then", RUNS),
+    _lua("dead runs do not stay for ever", "lib/dead", "'-inf', now - DEAD_KEPT_MS,", "'-inf', 0,", RUNS),
+    _lua(
+        "a backfill keeps to its bound",
+        "lib/backfills",
+        "b.segments[1] and b.open < b.max_running and",
+        "b.segments[1] and",
+        BACKFILL,
+    ),
+    _lua("a backfill keeps to overlap", "lib/backfills", "and not is_full(task, open) do", "do", BACKFILL),
+    _lua(
+        "a task has one backfill",
+        "backfill",
+        "if redis.call('HEXISTS', backfills, id) == 1 then",
+        "if false then",
+        BACKFILL,
+    ),
+    _lua(
+        "a task waits for its backfill",
+        "lib/endings",
+        " or redis.call('HEXISTS', keys.backfills, id) == 1",
+        "",
+        BACKFILL,
+    ),
     # misfires
     _lua(
         "within its grace an occurrence just runs",
@@ -560,7 +668,7 @@ GUARDS = (
     _lua(
         "catching up is bounded",
         "lib/misfire",
-        "let_go(late - task.max_catchup, 'limit')",
+        "let_go(late - task.catchup, 'limit')",
         "let_go(0, 'limit')",
         MISFIRE,
     ),
@@ -590,8 +698,8 @@ GUARDS = (
     _python(
         "the next seq comes after the last one's answer",
         "worker/lane",
-        "        if self.claim is None:\n            self.claim =",
-        "        self.seq += int(self.claim is not None)\n        if True:\n            self.claim =",
+        "        if self.claim is None:\n            self.asked =",
+        "        self.seq += int(self.claim is not None)\n        if True:\n            self.asked =",
         WORKER,
     ),
     _python("overdue attempts are ended", "worker/keeper", "            self._end_overdue()\n", "", WORKER),
@@ -611,12 +719,12 @@ GUARDS = (
     ),
     _python(
         "a full server is no end",
-        "transport",
+        "transport/replies",
         "    if isinstance(error, redis.exceptions.OutOfMemoryError):\n",
         "    if False:\n",
         FAULTS,
     ),
-    _python("a demoted server is no end", "transport", "    redis.exceptions.ReadOnlyError,\n", "", FAULTS),
+    _python("a demoted server is no end", "transport/replies", "    redis.exceptions.ReadOnlyError,\n", "", FAULTS),
     _python(
         "what was settled beside a refused claim counts",
         "worker/loop",
@@ -626,9 +734,9 @@ GUARDS = (
     ),
     _python(
         "no client repeats a call by itself",
-        "transport",
-        "            url, retry=AsyncRetry(NoBackoff(), 0), retry_on_error=[], **_options(url, False, socket_timeout)\n",
-        "            url, **_options(url, False, socket_timeout)\n",
+        "transport/clients",
+        "_options(socket_timeout, AsyncRetry(NoBackoff(), 0))",
+        "_options(socket_timeout, AsyncRetry(NoBackoff(), 3))",
         "tests/integration/test_transport.py",
     ),
     _python(
@@ -637,6 +745,78 @@ GUARDS = (
         "            except Exception as error:  # noqa: BLE001 - one task must not hold up the others: part of the loop's edge\n",
         "            except ZeroDivisionError as error:\n",
         FAULTS,
+    ),
+    # Clusters, failovers, replicas
+    _python(
+        "a slot that moved is followed",
+        "transport/delivery",
+        "            topology.moved(int(error.slot_id), target)\n",
+        "            return False\n",
+        "tests/unit/test_topology.py",
+        CLUSTER,
+    ),
+    _python(
+        "a slot on the move is asked for where it goes",
+        "transport/delivery",
+        "            sending.asked = target\n",
+        "            return False\n",
+        "tests/unit/test_topology.py",
+    ),
+    _python(
+        "after a lost reply nothing is sent again",
+        "transport/delivery",
+        "            topology.failed(address, _rest_after(answer))\n        return []\n",
+        "            topology.failed(address, _rest_after(answer))\n        return list(group)\n",
+        "tests/unit/test_topology.py",
+    ),
+    _python(
+        "a map that failed is asked for again",
+        "transport/topology",
+        "        self._is_stale = True\n        self._avoided[address]",
+        "        self._avoided[address]",
+        "tests/unit/test_topology.py",
+    ),
+    _python(
+        "partitions spread over equal ranges",
+        "keys",
+        "        tags.append(name + suffix.decode())\n",
+        "        tags.append(name)\n",
+        "tests/unit/test_keys.py",
+    ),
+    _python(
+        "one partition's outage is not the others'",
+        "worker/loop",
+        "        if len(self._lanes) == 1:\n            raise error\n",
+        "        raise error\n",
+        CLUSTER,
+    ),
+    _python(
+        "one hung node costs no other partition's lease",
+        "worker/keeper",
+        "            if isinstance(answer, Exception):\n                log.debug",
+        "            if any(isinstance(each, Exception) for each in answers):\n                log.debug",
+        CLUSTER,
+    ),
+    _python(
+        "unacknowledged attempts are not started",
+        "worker/loop",
+        "        if shortfall is None:\n            self._begin_all",
+        "        if True:\n            self._begin_all",
+        REPLICAS,
+    ),
+    _python(
+        "unacknowledged saves are told",
+        "transport/patience",
+        "            raise self._first\n",
+        "            return\n",
+        REPLICAS,
+    ),
+    _python(
+        "what a failover forgot is ended again",
+        "worker/keeper",
+        "                self._on_live(lease, runs)\n",
+        "                pass\n",
+        REPLICAS,
     ),
     # 10: what may run
     _python(

@@ -1,21 +1,45 @@
 """Key names, partitions and what a run id says."""
 
 import re
+from collections import Counter
 
 import pytest
+from redis.crc import key_slot
 
 from sisy_redis.keys import Partition, Space, task_id_of
 
 
 def test_all_keys_of_a_partition_share_one_hash_tag() -> None:
-    p = Partition("crew", 3)
+    p = Space("crew", 1).partition(0)
     names = [p.key("tasks"), p.due("mail"), p.waiting_queue("mail"), p.live("17")]
     assert names == [
-        "sisy:{crew:3}:tasks",
-        "sisy:{crew:3}:due:mail",
-        "sisy:{crew:3}:waiting:mail",
-        "sisy:{crew:3}:live:17",
+        "sisy:{crew:0}:tasks",
+        "sisy:{crew:0}:due:mail",
+        "sisy:{crew:0}:waiting:mail",
+        "sisy:{crew:0}:live:17",
     ]
+    p = Space("crew", 4).partition(3)
+    tags = {_tag(name) for name in (p.key("tasks"), p.due("mail"), p.waiting_queue("mail"), p.live("17"))}
+    assert tags == {"crew:3-2"}
+
+
+def _tag(name: str) -> str:
+    return re.findall(r"\{(.+?)\}", name)[0]
+
+
+@pytest.mark.parametrize("namespace", ["sisy", "crew", "a.long-name_with.64"])
+@pytest.mark.parametrize("primaries", [2, 3, 4, 6])
+def test_48_partitions_spread_evenly_over_equal_primaries(namespace: str, primaries: int) -> None:
+    counts = Counter(
+        key_slot(p.key("meta").encode()) * primaries // 16384 for p in Space(namespace, 48).all_partitions()
+    )
+    assert counts == dict.fromkeys(range(primaries), 48 // primaries)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 100, 1024])
+def test_partition_i_lies_in_the_ith_of_equal_slot_ranges(count: int) -> None:
+    slots = [key_slot(p.key("meta").encode()) for p in Space("crew", count).all_partitions()]
+    assert [slot * count // 16384 for slot in slots] == list(range(count))
 
 
 def test_an_unknown_column_is_an_error() -> None:

@@ -24,6 +24,7 @@ def _give_back_everything() -> None:
         heartbeat_frequency=None,
         partitions=None,
         secret_key=None,
+        wait_replicas=None,
     )
 
 
@@ -51,6 +52,7 @@ def test_defaults() -> None:
         time_zone="UTC",
         heartbeat_frequency=None,
         partitions=1,
+        wait_replicas=0,
     )
 
 
@@ -143,6 +145,8 @@ def test_reading_settings_never_imports_django() -> None:
         ("SISY_SECRET_KEY", "a" * 16 + "\x1b", "cannot be printed"),
         ("SISY_PARTITIONS", "1.5", "whole number"),
         ("SISY_PARTITIONS", "1025", "from 1 to 1024"),
+        ("SISY_WAIT_REPLICAS", "-1", "from 0 to"),
+        ("SISY_WAIT_REPLICAS", "101", "from 0 to 100"),
     ],
 )
 def test_a_bad_variable_is_named_with_its_source_and_what_to_do(
