@@ -16,7 +16,7 @@ NOTHING_DUE = Claimed("ok", 0, watch=1)
 @pytest.fixture
 def lane() -> Lane:
     partition = Partition("crew", 0)
-    return Lane(partition, Lease(partition, "1", 15.0, clock.boottime()))
+    return Lane(partition, Lease(partition, "1", 15.0, clock.boottime()), ("default",))
 
 
 @pytest.mark.parametrize("hint", [Lane.ask_now, lambda lane: lane.ask_within(1.0)], ids=["now", "within"])
