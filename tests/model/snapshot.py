@@ -147,7 +147,8 @@ def _line(text: str) -> Line:
 
 def instants(definition: Definition, after_ms: int, until_ms: int) -> range:
     """A task's nominal instants in (after, until], for the schedules that the model knows by arithmetic."""
-    step, anchor = STEPS[definition.schedule], definition.anchor_ms or 0
+    step = STEPS[definition.schedule]
+    anchor = (definition.anchor_ms or 0) if definition.schedule.startswith("@every") else 0
     low, high = max(after_ms, definition.start_ms - 1), min(until_ms, definition.end_ms - 1)
     first = anchor + ((low - anchor) // step + 1) * step if step else 0
     return range(first, high + 1, step) if step else range(0)

@@ -13,9 +13,9 @@ _OF_A_TASK = ("tasks", "plan", "open", "remaining", "last", "paused", "unroutabl
 
 @dataclass
 class TasksModel:
-    """When each generation was created, and how many iterations it must have left."""
+    """After which instant each generation was planned last, and how many iterations it must have left."""
 
-    born_ms: dict[int, int] = field(default_factory=dict)
+    planned_after_ms: dict[int, int] = field(default_factory=dict)
     left: dict[int, int | None] = field(default_factory=dict)
 
     def observe(self, name: str, before: Snapshot, after: Snapshot, lines: list[Line], now: int) -> None:
@@ -36,9 +36,9 @@ class TasksModel:
 
     def _created(self, name: str, new: Stored, before: Snapshot, now: int) -> None:
         assert name == "save", f"{name} created a task"
-        assert new.generation not in self.born_ms
+        assert new.generation not in self.left
         assert new.generation > before.meta("sequence")
-        self.born_ms[new.generation] = now
+        self.planned_after_ms[new.generation] = now
         self.left[new.generation] = new.definition.iterations or None
 
     def _left(
@@ -83,6 +83,10 @@ class TasksModel:
         if not is_exhausted:
             self._decided(old, before, after, lines, plan_new.cursor_ms, now)
         _check_plan(new, plan_new)
+        if plan_new.version != plan_old.version:
+            self.planned_after_ms[generation] = max(now, plan_old.cursor_ms)
+        elif name == "replan":
+            self.planned_after_ms[generation] = 0
 
     def _count_iterations(
         self, name: str, old: Stored, new: Stored, before: Snapshot, after: Snapshot, admitted: int
@@ -94,7 +98,8 @@ class TasksModel:
         if left is not None:
             left -= admitted
             assert left >= 0, "more runs than iterations"
-            if name == "trigger" and before.remaining != after.remaining:
+            task_id = old.definition.id
+            if name == "trigger" and before.remaining.get(task_id) != after.remaining.get(task_id):
                 # Whether a trigger counts is its caller's choice; that it takes one at most is not.
                 left -= 1
         self.left[generation] = left
@@ -110,7 +115,7 @@ class TasksModel:
         """Each instant between the old and the new cursor became a run, or lies in one range with a reason."""
         definition, generation = old.definition, old.generation
         plan_old, plan_new = before.plans[definition.id], after.plans.get(definition.id)
-        low = max(plan_old.cursor_ms, self.born_ms[generation])
+        low = max(plan_old.cursor_ms, self.planned_after_ms[generation])
         beside = beside_of(plan_old)
         passed = instants(definition, low, cursor_ms)
         runs = _admitted(before, after, definition.id, generation)
@@ -129,8 +134,12 @@ class TasksModel:
             assert not any(skip.first_ms <= nominal <= skip.last_ms for nominal in runs), f"{skip} covers a run"
         ranges = sorted((x.first_ms, x.last_ms) for x in skips)
         assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:], strict=False)), f"{ranges} overlap"
+        # An instant of the schedule that is the one beside it waits as that.
+        total += beside in passed and not is_beside_decided
         assert total == len(passed), f"{total} of {len(passed)} instants in {passed} were decided, by {runs} and {skips}"
-        assert all(nominal in passed or nominal == beside for nominal in runs), f"{runs} are not of the schedule"
+        assert all(nominal in passed or nominal == beside for nominal in runs), (
+            f"{runs} are not of the schedule: {passed}, {beside}, {plan_old.column!r} to {after.column('plan')}"
+        )
         if plan_new and beside is not None:
             assert not (is_beside_decided and beside_of(plan_new) == beside), "decided, and still to come"
             is_dropped = beside_of(plan_new) is None and beside <= now and self.left[generation] != 0
@@ -154,7 +163,7 @@ def _check_plan(stored: Stored, state: PlanState) -> None:
     for segment in segments[:20]:
         assert segment.first_ms > at, f"a plan that is not in order: {state.plan}"
         wanted = instants(stored.definition, segment.first_ms - 1, segment.first_ms)
-        assert wanted, f"{segment.first_ms} is no instant of {stored.definition.schedule}"
+        assert wanted, f"{segment.first_ms} is no instant of {stored}, {state.column!r}"
         at = segment.first_ms + segment.step_ms * ((segment.count or 1) - 1)
 
 

@@ -16,7 +16,7 @@ import pytest
 from hands import Worker, check_beliefs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from lab import HOUR, LEASE, MINUTE, Lab, task
+from lab import HOUR, LEASE, MINUTE, T0, Lab, task
 from snapshot import STEPS
 from world import HEARD, LATE, LOST, Producer, World
 
@@ -74,6 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.producers: list[Producer] = []
         self.stored: list[Stored] = []
+        self.is_ahead = False
 
     # --- producers ------------------------------------------------------------------------------------------------
 
@@ -154,11 +155,13 @@ class Machine(RuleBasedStateMachine):
         if worker := self._worker(which):
             worker.ask(self.world, slots, fate)
 
+    @precondition(lambda self: self._any(lambda one: one.plans or one.lows))
     @rule(which=INDEX, fate=FATES)
     def plan(self, which: int, fate: str) -> None:
-        if worker := self._worker(which):
+        if worker := self._worker(which, lambda one: one.plans or one.lows):
             worker.plan(self.world, fate)
 
+    @precondition(lambda self: self._any(lambda one: one.held))
     @rule(
         which=INDEX,
         action=st.sampled_from(["ok", "failed", "timeout", "cancelled", "retry", "release", "unroutable"]),
@@ -166,14 +169,15 @@ class Machine(RuleBasedStateMachine):
         fate=FATES,
     )
     def finish(self, which: int, action: str, delay_ms: int, fate: str) -> None:
-        if (worker := self._worker(which)) and worker.held:
+        if worker := self._worker(which, lambda one: one.held):
             worker.finish(sorted(worker.held)[which // 7 % len(worker.held)], action, delay_ms)
             if fate != LATE:
                 worker.settle(self.world, fate)
 
+    @precondition(lambda self: self._any(lambda one: one.endings))
     @rule(which=INDEX, fate=FATES)
     def settle(self, which: int, fate: str) -> None:
-        if worker := self._worker(which):
+        if worker := self._worker(which, lambda one: one.endings):
             worker.settle(self.world, fate)
 
     @rule(which=INDEX, fate=FATES)
@@ -181,9 +185,10 @@ class Machine(RuleBasedStateMachine):
         if worker := self._worker(which):
             worker.renew(self.world, fate)
 
+    @precondition(lambda self: self._any(lambda one: one.expired))
     @rule(which=INDEX, fate=FATES)
     def reap(self, which: int, fate: str) -> None:
-        if worker := self._worker(which):
+        if worker := self._worker(which, lambda one: one.expired):
             worker.reap(self.world, fate)
 
     @rule(which=INDEX)
@@ -196,49 +201,71 @@ class Machine(RuleBasedStateMachine):
         if worker := self._worker(which):
             worker.leave(self.world, fate)
 
-    @rule(which=INDEX, action=st.sampled_from(["ok", "ok", "retry"]))
+    @rule(which=INDEX, action=st.sampled_from(["ok", "ok", "retry", ""]))
     def work(self, which: int, action: str) -> None:
         """A tick of a healthy worker."""
         if worker := self._worker(which):
             worker.ask(self.world, 10, HEARD)
             worker.plan(self.world, HEARD)
-            for run_id in sorted(worker.held):
+            for run_id in sorted(worker.held) if action else ():
                 worker.finish(run_id, action, 0)
             if worker.is_up:
                 worker.settle(self.world, HEARD)
 
-    def _worker(self, which: int) -> Worker | None:
-        """One that is up and registered; it notices first where its lease has ended."""
-        up = [worker for worker in self.workers if worker.is_up]
-        if not up:
-            return None
-        worker = up[which % len(up)]
-        if not worker.boot:
-            worker.sign_on(self.world, HEARD)
-        if worker.is_up and not worker.trusts(self.world):
-            worker.give_up()
-        return worker if worker.is_up else None
+    def _any(self, where: Callable[[Worker], object]) -> bool:
+        return any(worker.is_up and where(worker) for worker in self.workers)
+
+    def _worker(self, which: int, where: Callable[[Worker], object] = bool) -> Worker | None:
+        """One that is up, registered and ``where``, a new one where none is up. It notices first that its lease ended."""
+        for worker in self.workers:
+            if worker.is_up and not worker.boot:
+                worker.sign_on(self.world, HEARD)
+            if worker.is_up and not worker.trusts(self.world):
+                worker.give_up()
+        if not any(worker.is_up for worker in self.workers):
+            self.hire(QUEUES, (), HEARD)
+        able = [worker for worker in self.workers if worker.is_up and where(worker)]
+        return able[which % len(able)] if able else None
 
     # --- time and the network -------------------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([1_000, 7_000, LEASE, MINUTE, MINUTE + 1, 5 * MINUTE, HOUR, DAY]))
+    @rule(ms=st.sampled_from([1_000, 1_000, 7_000, LEASE, MINUTE, MINUTE + 1, 5 * MINUTE, HOUR, DAY]))
     def advance(self, ms: int) -> None:
         self.world.passed += ms
         self.world.now += ms
 
-    @rule(rounds=st.integers(1, 4))
-    def pass_in_health(self, rounds: int) -> None:
-        """Time goes by, and whoever is up renews as often as it should, and reaps whom it hears to be dead."""
+    @rule(which=INDEX, action=st.sampled_from(["ok", "ok", "failed", "retry", ""]))
+    def wait_for_what_is_due(self, which: int, action: str) -> None:
+        """Time goes by to the next instant; healthy workers renew on the way, and one does what is due."""
+        places = [rows for kind, rows in self.world.state.dump.items() if kind.startswith(("due:", "waiting:"))]
+        ahead = [at - self.world.now for rows in places for at in rows.values() if self.world.now < at < float("inf")]
+        ms = int(min(ahead, default=0))
+        if 0 < ms <= MINUTE:
+            self.pass_in_health(-(-ms // (LEASE // 3)), ms)
+        else:
+            self.advance(ms)
+        self.work(which, action)
+
+    @rule(rounds=st.sampled_from([1, 3, 9]))
+    def pass_a_while(self, rounds: int) -> None:
+        self.pass_in_health(rounds, rounds * LEASE // 3)
+
+    def pass_in_health(self, rounds: int, ms: int) -> None:
+        """Whoever is up renews as often as it should, and reaps whom it hears to be dead."""
         for _ in range(rounds):
-            self.advance(LEASE // 3)
+            self.advance(ms // rounds)
             for index in range(len(self.workers)):
-                if worker := self._worker(index):
-                    worker.renew(self.world, HEARD)
-                    worker.reap(self.world, HEARD)
+                if self.workers[index].trusts(self.world):
+                    self.workers[index].renew(self.world, HEARD)
+                    self.workers[index].reap(self.world, HEARD)
 
     @rule(ms=st.sampled_from([-HOUR, -30_000, -700, 30_000, HOUR]))
     def step_clock(self, ms: int) -> None:
-        self.world.now += ms
+        """The server's clock is wrong by an hour at most, and only either way within one history."""
+        offset = self.world.now + ms - T0 - self.world.passed
+        self.is_ahead = self.is_ahead or offset > MINUTE
+        if (0 if self.is_ahead else -HOUR) <= offset + 2_000 <= HOUR + 4_000:
+            self.world.now += ms
 
     @precondition(lambda self: self.world.late)
     @rule(which=INDEX)
@@ -276,6 +303,8 @@ class Machine(RuleBasedStateMachine):
         last.sign_on(world, HEARD)
         last.renew(world, HEARD)
         for _ in range(12):
+            if set(world.state.boots) == {last.boot}:
+                break
             self.advance(LEASE // 3)
             last.renew(world, HEARD)
             last.reap(world, HEARD)
@@ -288,6 +317,8 @@ class Machine(RuleBasedStateMachine):
             for run_id in sorted(last.held):
                 last.finish(run_id, "ok", 0)
             last.settle(world, HEARD)
+            if not world.state.runs:
+                break
             self.advance(2_000)
             last.renew(world, HEARD)
         assert not world.state.runs, "a run is open for ever"
