@@ -41,9 +41,7 @@ class TasksModel:
         self.planned_after_ms[new.generation] = now
         self.left[new.generation] = new.definition.iterations or None
 
-    def _left(
-        self, name: str, old: Stored, before: Snapshot, after: Snapshot, lines: list[Line], now: int
-    ) -> None:
+    def _left(self, name: str, old: Stored, before: Snapshot, after: Snapshot, lines: list[Line], now: int) -> None:
         task_id = old.definition.id
         (line,) = [x for x in lines if x.kind == "ended" and x.subject == task_id and x.generation == old.generation]
         assert (line.what == "deleted") == (name == "delete")
@@ -136,7 +134,9 @@ class TasksModel:
         assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:], strict=False)), f"{ranges} overlap"
         # An instant of the schedule that is the one beside it waits as that.
         total += beside in passed and not is_beside_decided
-        assert total == len(passed), f"{total} of {len(passed)} instants in {passed} were decided, by {runs} and {skips}"
+        assert total == len(passed), (
+            f"{total} of {len(passed)} instants in {passed} were decided, by {runs} and {skips}"
+        )
         assert all(nominal in passed or nominal == beside for nominal in runs), (
             f"{runs} are not of the schedule: {passed}, {beside}, {plan_old.column!r} to {after.column('plan')}"
         )

@@ -15,7 +15,14 @@ import hypothesis
 import pytest
 from hands import Worker, check_beliefs
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from lab import HOUR, LEASE, MINUTE, T0, Lab, task
 from snapshot import STEPS
 from world import HEARD, LATE, LOST, Producer, World
@@ -141,7 +148,9 @@ class Machine(RuleBasedStateMachine):
 
     # --- workers --------------------------------------------------------------------------------------------------
 
-    @rule(queues=st.sampled_from([QUEUES, ("default",), ("other",)]), refused=st.sampled_from([(), PATHS[1:]]), fate=FATES)
+    @rule(
+        queues=st.sampled_from([QUEUES, ("default",), ("other",)]), refused=st.sampled_from([(), PATHS[1:]]), fate=FATES
+    )
     def hire(self, queues: tuple[str, ...], refused: tuple[str, ...], fate: str) -> None:
         if sum(worker.is_up for worker in self.workers) == 4:
             return
@@ -253,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     def pass_in_health(self, rounds: int, ms: int) -> None:
         """Whoever is up renews as often as it should, and reaps whom it hears to be dead."""
         for _ in range(rounds):
-            self.advance(ms // rounds)
+            self.advance(-(-ms // rounds))
             for index in range(len(self.workers)):
                 if self.workers[index].trusts(self.world):
                     self.workers[index].renew(self.world, HEARD)
