@@ -195,7 +195,9 @@ local function claim_task(c, task)
     park(c.due_key, quarantine, c.id, unreadable .. ' cannot be read')
   elseif is_held(c.id, task) and not is_exhausted(plan_now) then
     if task.end_ms > 0 and task.end_ms <= now then
-      lines[#lines + 1] = missed_line(c.id, plan_now, task.enabled and 'paused' or 'disabled', now)
+      local reason, beside = task.enabled and 'paused' or 'disabled', plan_now.beside
+      lines[#lines + 1] = missed_line(c.id, plan_now, reason, now)
+      lines[#lines + 1] = beside and skip_line(c.id, plan_now.generation, reason, 1, beside, beside)
       plan_now.segments, plan_now.complete, plan_now.beside = {}, true, nil
       plan_now.cursor = math.max(plan_now.cursor, now)
     end
