@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- time and the network -------------------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([1_000, 1_000, 7_000, LEASE, MINUTE, MINUTE + 1, 5 * MINUTE, HOUR, DAY]))
+    @rule(ms=st.sampled_from([1_000, 1_000, 7_000, LEASE, MINUTE, MINUTE + 1, 5 * MINUTE, HOUR, DAY, 3 * DAY]))
     def advance(self, ms: int) -> None:
         self.world.passed += ms
         self.world.now += ms

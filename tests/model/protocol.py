@@ -1,0 +1,356 @@
+"""The claim protocol as a small state machine, explored exhaustively within bounds.
+
+Two workers, two tasks that forbid overlap (one of which is deleted and created again), and a network that never forgets: a
+message that was sent can arrive at any later time, any number of times, or never. Time is reduced to its order: a worker
+stops trusting its lease before the server ends it. Each of GUARDS can be switched off, to see that it is needed.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+BOOT_REFUSED_WHEN_DEAD = "a boot is refused when dead"
+SEQ_CHECKED = "the seq of a claim is checked"
+DEAD_BEFORE_TAKING = "a boot is marked dead before its attempts are taken"
+TOKEN_COMPARED = "the token of a settlement is compared"
+GENERATION_COMPARED = "the generation of a run is compared"
+ONE_CLAIM_AT_A_TIME = "a worker sends n + 1 only after n's reply"
+GUARDS = (
+    BOOT_REFUSED_WHEN_DEAD,
+    SEQ_CHECKED,
+    DEAD_BEFORE_TAKING,
+    TOKEN_COMPARED,
+    GENERATION_COMPARED,
+    ONE_CLAIM_AT_A_TIME,
+)
+
+TASKS = (0, 1)
+MOST_BOOTS = 3
+MOST_CLAIMS = 2
+MOST_RENEWALS = 1
+MOST_GENERATIONS = 3
+
+
+class Run(NamedTuple):
+    """One occurrence of one generation of a task."""
+
+    task: int
+    generation: int
+
+
+class Live(NamedTuple):
+    """An attempt as the server knows it."""
+
+    boot: int
+    run: Run
+    token: int
+    seq: int
+
+
+class Boot(NamedTuple):
+    """A registered worker. ``renewal`` is the newest that arrived."""
+
+    number: int
+    is_dead: bool = False
+    is_expired: bool = False
+    seq: int = 0
+    renewal: int = 0
+
+
+class Message(NamedTuple):
+    """``what`` to or from a boot; ``number`` is a claim's seq or a renewal's number."""
+
+    what: str
+    boot: int
+    number: int = 0
+    attempts: frozenset[tuple[Run, int]] = frozenset()
+    run: Run | None = None
+    token: int = 0
+
+
+class Worker(NamedTuple):
+    """What a process believes. It trusts its lease while a renewal that was acknowledged has not lapsed."""
+
+    boot: int = 0
+    seq: int = 0
+    asked: int = 0
+    renewals: int = 0
+    acknowledged: int = 0
+    lapsed: int = -1
+    holds: frozenset[tuple[Run, int]] = frozenset()
+    unsettled: frozenset[tuple[Run, int]] = frozenset()
+
+    @property
+    def trusts(self) -> bool:
+        return self.boot > 0 and self.acknowledged > self.lapsed
+
+
+class State(NamedTuple):
+    """Everything: the server, the workers, and every message that was ever sent."""
+
+    token: int = 1
+    boots_given: int = 0
+    generations_given: int = 2
+    generations: tuple[int, ...] = (1, 2)
+    is_decided: tuple[bool, ...] = (False, False)
+    counts: tuple[int, ...] = (0, 0)
+    waiting: frozenset[Run] = frozenset()
+    live: frozenset[Live] = frozenset()
+    boots: frozenset[Boot] = frozenset()
+    ended: frozenset[Run] = frozenset()
+    workers: tuple[Worker, ...] = (Worker(), Worker())
+    net: frozenset[Message] = frozenset()
+
+
+class Violation(Exception):
+    """An invariant does not hold."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """How much was looked at: distinct states, and the longest of the shortest ways to them."""
+
+    states: int
+    depth: int
+    violation: str = ""
+
+
+def explore(is_on: Callable[[str], bool], most_states: int) -> Explored:
+    """Breadth first through every state within the bounds, until one breaks an invariant."""
+    protocol = Protocol(is_on)
+    start = State()
+    seen = {start}
+    queue = deque([(start, 0)])
+    depth = 0
+    while queue:
+        state, depth = queue.popleft()
+        try:
+            for following in protocol.following(state):
+                if following not in seen:
+                    check(following)
+                    seen.add(following)
+                    queue.append((following, depth + 1))
+        except Violation as violation:
+            return Explored(len(seen), depth + 1, str(violation))
+        if len(seen) > most_states:
+            raise AssertionError(f"the bounds are too wide: more than {most_states} states at depth {depth}")
+    return Explored(len(seen), depth)
+
+
+def check(s: State) -> None:
+    """Raises Violation."""
+    live = {(attempt.boot, attempt.run, attempt.token) for attempt in s.live}
+    open_runs = [attempt.run for attempt in s.live] + list(s.waiting)
+    _hold(len(set(open_runs)) == len(open_runs), "a run is open twice")
+    _hold(not s.ended & set(open_runs), "a run is open that ended")
+    for task in TASKS:
+        current = [run for run in open_runs if run == (task, s.generations[task])]
+        _hold(len(current) == s.counts[task], "a task's open runs are not counted")
+        _hold(len(current) <= 1, "a task that forbids overlap has two open runs")
+    registered = {boot.number for boot in s.boots}
+    _hold(all(attempt.boot in registered for attempt in s.live), "an attempt is held by a boot that nobody reaps")
+    for w in s.workers:
+        if not w.trusts:
+            continue
+        _hold(all((w.boot, *held) in live for held in w.holds), "a worker that trusts its lease runs another's attempt")
+        for attempt in s.live:
+            if attempt.boot == w.boot:
+                is_known = (attempt.run, attempt.token) in w.holds | w.unsettled or attempt.seq == w.asked
+                _hold(is_known, "an attempt is granted of which its worker never hears")
+
+
+def _hold(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Violation(otherwise)
+
+
+class Protocol:
+    """The transitions, with some guards switched off."""
+
+    def __init__(self, is_on: Callable[[str], bool]) -> None:
+        self._is_on = {guard: is_on(guard) for guard in GUARDS}
+
+    def following(self, s: State) -> Iterator[State]:
+        """Every state that can come next."""
+        for index, w in enumerate(s.workers):
+            for state, worker in self._of_worker(s, w):
+                workers = (*s.workers[:index], worker, *s.workers[index + 1 :])
+                yield _without_dead_letters(state._replace(workers=workers))
+        for message in s.net:
+            following = self._arrived(s, message)
+            if following is not None and following != s:
+                yield _without_dead_letters(following)
+        yield from self._of_time_and_users(s)
+
+    # --- what workers do ------------------------------------------------------------------------------------------
+
+    def _of_worker(self, s: State, w: Worker) -> Iterator[tuple[State, Worker]]:
+        if not w.boot:
+            if s.boots_given < MOST_BOOTS:
+                number = s.boots_given + 1
+                yield s._replace(boots_given=number, boots=s.boots | {Boot(number)}), Worker(number)
+            return
+        yield s, Worker()  # it crashes, or notices that its lease ended
+        if w.lapsed < w.renewals:
+            yield s, w._replace(lapsed=w.lapsed + 1)
+        if not w.trusts:
+            return
+        newest = w.asked or w.seq
+        if newest < MOST_CLAIMS and (not w.asked or not self._is_on[ONE_CLAIM_AT_A_TIME]):
+            yield _sent(s, Message("claim", w.boot, newest + 1)), w._replace(asked=newest + 1)
+        if w.renewals < MOST_RENEWALS:
+            yield _sent(s, Message("renew", w.boot, w.renewals + 1)), w._replace(renewals=w.renewals + 1)
+        for held in w.holds:
+            for action in ("ok", "release"):
+                message = Message(action, w.boot, run=held[0], token=held[1])
+                yield _sent(s, message), w._replace(holds=w.holds - {held}, unsettled=w.unsettled | {held})
+
+    # --- time and users -------------------------------------------------------------------------------------------
+
+    def _of_time_and_users(self, s: State) -> Iterator[State]:
+        for boot in s.boots:
+            owner = next((w for w in s.workers if w.boot == boot.number), None)
+            if not boot.is_expired and (owner is None or boot.renewal <= owner.lapsed):
+                expired = _with_boot(s, boot, boot._replace(is_expired=True))
+                yield _sent(expired, Message("reap", boot.number))
+        generation = s.generations[0]
+        if generation:
+            yield _with_task(s, 0, 0, False, 0)
+        elif s.generations_given < MOST_GENERATIONS:
+            number = s.generations_given + 1
+            yield _with_task(s, 0, number, False, 0)._replace(generations_given=number)
+
+    # --- what arrives ---------------------------------------------------------------------------------------------
+
+    def _arrived(self, s: State, m: Message) -> State | None:
+        if m.what in ("granted", "renewed", "refused"):
+            return self._answered(s, m)
+        boot = next((b for b in s.boots if b.number == m.boot), None)
+        if m.what == "claim":
+            return self._claim(s, m, boot)
+        if m.what == "renew":
+            return self._renew(s, m, boot)
+        if m.what == "reap":
+            return self._reap(s, boot) if boot else None
+        return self._settle(s, m)
+
+    def _answered(self, s: State, m: Message) -> State | None:
+        for index, w in enumerate(s.workers):
+            if w.boot != m.boot:
+                continue
+            if m.what == "refused":
+                w = Worker()
+            elif m.what == "renewed":
+                w = w._replace(acknowledged=max(w.acknowledged, m.number))
+            elif w.asked == m.number:
+                w = w._replace(seq=m.number, asked=0, holds=w.holds | m.attempts)
+            return s._replace(workers=(*s.workers[:index], w, *s.workers[index + 1 :]))
+        return None
+
+    def _claim(self, s: State, m: Message, boot: Boot | None) -> State | None:
+        if boot is None or boot.is_dead:
+            if self._is_on[BOOT_REFUSED_WHEN_DEAD]:
+                return _sent(s, Message("refused", m.boot))
+            boot = boot or Boot(m.boot)
+        elif m.number == boot.seq and self._is_on[SEQ_CHECKED]:
+            held = frozenset((a.run, a.token) for a in s.live if a.boot == m.boot and a.seq == m.number)
+            return _sent(s, Message("granted", m.boot, m.number, held))
+        elif m.number != boot.seq + 1 and self._is_on[SEQ_CHECKED]:
+            return None
+        attempts = []
+        for run in sorted(s.waiting):
+            s = s._replace(waiting=s.waiting - {run})
+            if s.generations[run.task] == run.generation:
+                attempts.append(run)
+            else:
+                s = _ended(s, run)
+        for task in TASKS:
+            if s.generations[task] and not s.is_decided[task] and not s.counts[task]:
+                attempts.append(Run(task, s.generations[task]))
+                s = _with_task(s, task, s.generations[task], True, 1)
+        granted = [Live(m.boot, run, s.token + i, m.number) for i, run in enumerate(attempts)]
+        s = s._replace(token=s.token + len(granted), live=s.live | set(granted))
+        if boot in s.boots:
+            s = _with_boot(s, boot, boot._replace(seq=m.number))
+        return _sent(s, Message("granted", m.boot, m.number, frozenset((a.run, a.token) for a in granted)))
+
+    def _renew(self, s: State, m: Message, boot: Boot | None) -> State | None:
+        if boot is None or (boot.is_dead and self._is_on[BOOT_REFUSED_WHEN_DEAD]):
+            return _sent(s, Message("refused", m.boot))
+        renewed = boot._replace(is_dead=False, is_expired=False, renewal=max(boot.renewal, m.number))
+        return _sent(_with_boot(s, boot, renewed), Message("renewed", m.boot, m.number))
+
+    def _reap(self, s: State, boot: Boot) -> State | None:
+        """A batch of one."""
+        if not boot.is_expired and not boot.is_dead:
+            return None
+        marked = boot._replace(is_dead=boot.is_dead or self._is_on[DEAD_BEFORE_TAKING])
+        s = _with_boot(s, boot, marked)
+        held = sorted(a for a in s.live if a.boot == boot.number)
+        if held:
+            s = self._given_back(s, held[0])
+        return s if len(held) > 1 else s._replace(boots=s.boots - {marked})
+
+    def _settle(self, s: State, m: Message) -> State | None:
+        for attempt in s.live:
+            is_ours = attempt.boot == m.boot and attempt.run == m.run
+            if is_ours and (attempt.token == m.token or not self._is_on[TOKEN_COMPARED]):
+                if m.what == "release":
+                    return self._given_back(s, attempt)
+                return self._closed(s._replace(live=s.live - {attempt}), attempt.run)
+        return None
+
+    def _given_back(self, s: State, attempt: Live) -> State:
+        s = s._replace(live=s.live - {attempt})
+        if s.generations[attempt.run.task] != attempt.run.generation:
+            return self._closed(s, attempt.run)
+        return s._replace(waiting=s.waiting | {attempt.run})
+
+    def _closed(self, s: State, run: Run) -> State:
+        s, current = _ended(s, run), s.generations[run.task]
+        if current == run.generation or (current and not self._is_on[GENERATION_COMPARED]):
+            return _with_task(s, run.task, current, s.is_decided[run.task], max(0, s.counts[run.task] - 1))
+        return s
+
+
+def _ended(s: State, run: Run) -> State:
+    _hold(run not in s.ended, "a run ended twice")
+    return s._replace(ended=s.ended | {run})
+
+
+def _sent(s: State, message: Message) -> State:
+    return s._replace(net=s.net | {message})
+
+
+def _with_boot(s: State, old: Boot, new: Boot) -> State:
+    return s._replace(boots=s.boots - {old} | {new})
+
+
+def _with_task(s: State, task: int, generation: int, is_decided: bool, count: int) -> State:
+    def put(values: tuple[int, ...], value: int) -> tuple[int, ...]:
+        return (*values[:task], value, *values[task + 1 :])
+
+    return s._replace(
+        generations=put(s.generations, generation),
+        is_decided=tuple(map(bool, put(s.is_decided, is_decided))),
+        counts=put(s.counts, count),
+    )
+
+
+def _without_dead_letters(s: State) -> State:
+    """Answers that nobody will ever listen to make no difference."""
+    listening = {w.boot: w for w in s.workers if w.boot}
+
+    def is_dead_letter(m: Message) -> bool:
+        if m.what not in ("granted", "renewed", "refused"):
+            return False
+        w = listening.get(m.boot)
+        if w is None:
+            return True
+        return (m.what == "granted" and m.number < w.asked + (not w.asked) * (w.seq + 1)) or (
+            m.what == "renewed" and m.number <= w.acknowledged
+        )
+
+    dead = {m for m in s.net if is_dead_letter(m)}
+    return s._replace(net=s.net - dead) if dead else s
