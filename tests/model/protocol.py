@@ -6,7 +6,7 @@ stops trusting its lease before the server ends it. Each of GUARDS can be switch
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,11 +25,17 @@ GUARDS = (
     ONE_CLAIM_AT_A_TIME,
 )
 
-TASKS = (0, 1)
-MOST_BOOTS = 3
-MOST_CLAIMS = 2
-MOST_RENEWALS = 1
-MOST_GENERATIONS = 3
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much of everything there is: claims and renewals are a boot's, re-creations are the first task's."""
+
+    tasks: int = 2
+    boots: int = 2
+    claims: int = 2
+    renewals: int = 1
+    creations: int = 0
+    depth: int = 99
 
 
 class Run(NamedTuple):
@@ -91,10 +97,10 @@ class State(NamedTuple):
 
     token: int = 1
     boots_given: int = 0
-    generations_given: int = 2
-    generations: tuple[int, ...] = (1, 2)
-    is_decided: tuple[bool, ...] = (False, False)
-    counts: tuple[int, ...] = (0, 0)
+    generations_given: int = 0
+    generations: tuple[int, ...] = ()
+    is_decided: tuple[bool, ...] = ()
+    counts: tuple[int, ...] = ()
     waiting: frozenset[Run] = frozenset()
     live: frozenset[Live] = frozenset()
     boots: frozenset[Boot] = frozenset()
@@ -116,15 +122,18 @@ class Explored:
     violation: str = ""
 
 
-def explore(is_on: Callable[[str], bool], most_states: int) -> Explored:
+def explore(bounds: Bounds, without: str = "") -> Explored:
     """Breadth first through every state within the bounds, until one breaks an invariant."""
-    protocol = Protocol(is_on)
-    start = State()
+    protocol = Protocol(bounds, without)
+    n = bounds.tasks
+    start = State(generations_given=n, generations=tuple(range(1, n + 1)), is_decided=(False,) * n, counts=(0,) * n)
     seen = {start}
     queue = deque([(start, 0)])
     depth = 0
     while queue:
         state, depth = queue.popleft()
+        if depth == bounds.depth:
+            break
         try:
             for following in protocol.following(state):
                 if following not in seen:
@@ -133,8 +142,6 @@ def explore(is_on: Callable[[str], bool], most_states: int) -> Explored:
                     queue.append((following, depth + 1))
         except Violation as violation:
             return Explored(len(seen), depth + 1, str(violation))
-        if len(seen) > most_states:
-            raise AssertionError(f"the bounds are too wide: more than {most_states} states at depth {depth}")
     return Explored(len(seen), depth)
 
 
@@ -144,7 +151,7 @@ def check(s: State) -> None:
     open_runs = [attempt.run for attempt in s.live] + list(s.waiting)
     _hold(len(set(open_runs)) == len(open_runs), "a run is open twice")
     _hold(not s.ended & set(open_runs), "a run is open that ended")
-    for task in TASKS:
+    for task in range(len(s.generations)):
         current = [run for run in open_runs if run == (task, s.generations[task])]
         _hold(len(current) == s.counts[task], "a task's open runs are not counted")
         _hold(len(current) <= 1, "a task that forbids overlap has two open runs")
@@ -168,26 +175,52 @@ def _hold(condition: bool, otherwise: str) -> None:
 class Protocol:
     """The transitions, with some guards switched off."""
 
-    def __init__(self, is_on: Callable[[str], bool]) -> None:
-        self._is_on = {guard: is_on(guard) for guard in GUARDS}
+    def __init__(self, bounds: Bounds, without: str) -> None:
+        self._bounds = bounds
+        self._is_on = {guard: guard != without for guard in GUARDS}
 
     def following(self, s: State) -> Iterator[State]:
         """Every state that can come next."""
+        for found in self._all_following(s):
+            # Two workers that changed places make no other state, and a message that can do nothing any more, no other net.
+            dead = {m for m in found.net if self._is_dead_letter(found, m)}
+            yield found._replace(workers=tuple(sorted(found.workers, key=_order)), net=found.net - dead)
+
+    def _all_following(self, s: State) -> Iterator[State]:
         for index, w in enumerate(s.workers):
             for state, worker in self._of_worker(s, w):
-                workers = (*s.workers[:index], worker, *s.workers[index + 1 :])
-                yield _without_dead_letters(state._replace(workers=workers))
+                yield state._replace(workers=(*s.workers[:index], worker, *s.workers[index + 1 :]))
         for message in s.net:
             following = self._arrived(s, message)
             if following is not None and following != s:
-                yield _without_dead_letters(following)
+                yield following
         yield from self._of_time_and_users(s)
+
+    def _is_dead_letter(self, s: State, m: Message) -> bool:
+        """Whether it can change nothing, whenever it arrives. Only what the guards that are on make certain counts."""
+        w = next((w for w in s.workers if w.boot == m.boot), None)
+        boot = next((b for b in s.boots if b.number == m.boot), None)
+        if m.what == "granted":
+            return w is None or m.number <= w.seq
+        if m.what == "renewed":
+            return w is None or m.number <= w.acknowledged
+        if m.what in ("ok", "release"):
+            return self._is_on[TOKEN_COMPARED] and not any(
+                (a.boot, a.run, a.token) == (m.boot, m.run, m.token) for a in s.live
+            )
+        if m.what in ("refused", "reap"):
+            return w is None if m.what == "refused" else boot is None
+        is_refused = (boot is None or boot.is_dead) and self._is_on[BOOT_REFUSED_WHEN_DEAD]
+        if is_refused or m.what == "renew":
+            return is_refused and w is None
+        is_old = boot is not None and m.number <= boot.seq and (w is None or m.number <= w.seq)
+        return is_old and self._is_on[SEQ_CHECKED]
 
     # --- what workers do ------------------------------------------------------------------------------------------
 
     def _of_worker(self, s: State, w: Worker) -> Iterator[tuple[State, Worker]]:
         if not w.boot:
-            if s.boots_given < MOST_BOOTS:
+            if s.boots_given < self._bounds.boots:
                 number = s.boots_given + 1
                 yield s._replace(boots_given=number, boots=s.boots | {Boot(number)}), Worker(number)
             return
@@ -197,9 +230,9 @@ class Protocol:
         if not w.trusts:
             return
         newest = w.asked or w.seq
-        if newest < MOST_CLAIMS and (not w.asked or not self._is_on[ONE_CLAIM_AT_A_TIME]):
+        if newest < self._bounds.claims and (not w.asked or not self._is_on[ONE_CLAIM_AT_A_TIME]):
             yield _sent(s, Message("claim", w.boot, newest + 1)), w._replace(asked=newest + 1)
-        if w.renewals < MOST_RENEWALS:
+        if w.renewals < self._bounds.renewals:
             yield _sent(s, Message("renew", w.boot, w.renewals + 1)), w._replace(renewals=w.renewals + 1)
         for held in w.holds:
             for action in ("ok", "release"):
@@ -215,9 +248,9 @@ class Protocol:
                 expired = _with_boot(s, boot, boot._replace(is_expired=True))
                 yield _sent(expired, Message("reap", boot.number))
         generation = s.generations[0]
-        if generation:
+        if generation and self._bounds.creations:
             yield _with_task(s, 0, 0, False, 0)
-        elif s.generations_given < MOST_GENERATIONS:
+        elif s.generations_given < self._bounds.tasks + self._bounds.creations:
             number = s.generations_given + 1
             yield _with_task(s, 0, number, False, 0)._replace(generations_given=number)
 
@@ -265,7 +298,7 @@ class Protocol:
                 attempts.append(run)
             else:
                 s = _ended(s, run)
-        for task in TASKS:
+        for task in range(self._bounds.tasks):
             if s.generations[task] and not s.is_decided[task] and not s.counts[task]:
                 attempts.append(Run(task, s.generations[task]))
                 s = _with_task(s, task, s.generations[task], True, 1)
@@ -314,6 +347,10 @@ class Protocol:
         return s
 
 
+def _order(w: Worker) -> tuple[object, ...]:
+    return (*w[:6], sorted(w.holds), sorted(w.unsettled))
+
+
 def _ended(s: State, run: Run) -> State:
     _hold(run not in s.ended, "a run ended twice")
     return s._replace(ended=s.ended | {run})
@@ -336,21 +373,3 @@ def _with_task(s: State, task: int, generation: int, is_decided: bool, count: in
         is_decided=tuple(map(bool, put(s.is_decided, is_decided))),
         counts=put(s.counts, count),
     )
-
-
-def _without_dead_letters(s: State) -> State:
-    """Answers that nobody will ever listen to make no difference."""
-    listening = {w.boot: w for w in s.workers if w.boot}
-
-    def is_dead_letter(m: Message) -> bool:
-        if m.what not in ("granted", "renewed", "refused"):
-            return False
-        w = listening.get(m.boot)
-        if w is None:
-            return True
-        return (m.what == "granted" and m.number < w.asked + (not w.asked) * (w.seq + 1)) or (
-            m.what == "renewed" and m.number <= w.acknowledged
-        )
-
-    dead = {m for m in s.net if is_dead_letter(m)}
-    return s._replace(net=s.net - dead) if dead else s

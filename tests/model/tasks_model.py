@@ -143,7 +143,9 @@ class TasksModel:
         if plan_new and beside is not None:
             assert not (is_beside_decided and beside_of(plan_new) == beside), "decided, and still to come"
             is_dropped = beside_of(plan_new) is None and beside <= now and self.left[generation] != 0
-            assert is_beside_decided or not is_dropped, f"beside was lost: {beside} {old} {plan_old.column!r} {plan_new.column!r} {skips} {now}"
+            assert is_beside_decided or not is_dropped, (
+                f"beside was lost: {beside} {old} {plan_old.column!r} {plan_new.column!r} {skips} {now}"
+            )
 
 
 def beside_of(state: PlanState) -> int | None:
