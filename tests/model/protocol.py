@@ -8,7 +8,8 @@ stops trusting its lease before the server ends it. Each of GUARDS can be switch
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from protocol_state import Boot, Live, Message, Run, State, Violation, Worker, check, hold
 
 BOOT_REFUSED_WHEN_DEAD = "a boot is refused when dead"
 SEQ_CHECKED = "the seq of a claim is checked"
@@ -36,81 +37,6 @@ class Bounds:
     renewals: int = 1
     creations: int = 0
     depth: int = 99
-
-
-class Run(NamedTuple):
-    """One occurrence of one generation of a task."""
-
-    task: int
-    generation: int
-
-
-class Live(NamedTuple):
-    """An attempt as the server knows it."""
-
-    boot: int
-    run: Run
-    token: int
-    seq: int
-
-
-class Boot(NamedTuple):
-    """A registered worker. ``renewal`` is the newest that arrived."""
-
-    number: int
-    is_dead: bool = False
-    is_expired: bool = False
-    seq: int = 0
-    renewal: int = 0
-
-
-class Message(NamedTuple):
-    """``what`` to or from a boot; ``number`` is a claim's seq or a renewal's number."""
-
-    what: str
-    boot: int
-    number: int = 0
-    attempts: frozenset[tuple[Run, int]] = frozenset()
-    run: Run | None = None
-    token: int = 0
-
-
-class Worker(NamedTuple):
-    """What a process believes. It trusts its lease while a renewal that was acknowledged has not lapsed."""
-
-    boot: int = 0
-    seq: int = 0
-    asked: int = 0
-    renewals: int = 0
-    acknowledged: int = 0
-    lapsed: int = -1
-    holds: frozenset[tuple[Run, int]] = frozenset()
-    unsettled: frozenset[tuple[Run, int]] = frozenset()
-
-    @property
-    def trusts(self) -> bool:
-        return self.boot > 0 and self.acknowledged > self.lapsed
-
-
-class State(NamedTuple):
-    """Everything: the server, the workers, and every message that was ever sent."""
-
-    token: int = 1
-    boots_given: int = 0
-    generations_given: int = 0
-    generations: tuple[int, ...] = ()
-    is_decided: tuple[bool, ...] = ()
-    counts: tuple[int, ...] = ()
-    waiting: frozenset[Run] = frozenset()
-    live: frozenset[Live] = frozenset()
-    boots: frozenset[Boot] = frozenset()
-    ended: frozenset[Run] = frozenset()
-    workers: tuple[Worker, ...] = (Worker(), Worker())
-    net: frozenset[Message] = frozenset()
-
-
-class Violation(Exception):
-    """An invariant does not hold."""
 
 
 @dataclass(frozen=True)
@@ -143,33 +69,6 @@ def explore(bounds: Bounds, without: str = "") -> Explored:
         except Violation as violation:
             return Explored(len(seen), depth + 1, str(violation))
     return Explored(len(seen), depth)
-
-
-def check(s: State) -> None:
-    """Raises Violation."""
-    live = {(attempt.boot, attempt.run, attempt.token) for attempt in s.live}
-    open_runs = [attempt.run for attempt in s.live] + list(s.waiting)
-    _hold(len(set(open_runs)) == len(open_runs), "a run is open twice")
-    _hold(not s.ended & set(open_runs), "a run is open that ended")
-    for task in range(len(s.generations)):
-        current = [run for run in open_runs if run == (task, s.generations[task])]
-        _hold(len(current) == s.counts[task], "a task's open runs are not counted")
-        _hold(len(current) <= 1, "a task that forbids overlap has two open runs")
-    registered = {boot.number for boot in s.boots}
-    _hold(all(attempt.boot in registered for attempt in s.live), "an attempt is held by a boot that nobody reaps")
-    for w in s.workers:
-        if not w.trusts:
-            continue
-        _hold(all((w.boot, *held) in live for held in w.holds), "a worker that trusts its lease runs another's attempt")
-        for attempt in s.live:
-            if attempt.boot == w.boot:
-                is_known = (attempt.run, attempt.token) in w.holds | w.unsettled or attempt.seq == w.asked
-                _hold(is_known, "an attempt is granted of which its worker never hears")
-
-
-def _hold(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise Violation(otherwise)
 
 
 class Protocol:
@@ -352,7 +251,7 @@ def _order(w: Worker) -> tuple[object, ...]:
 
 
 def _ended(s: State, run: Run) -> State:
-    _hold(run not in s.ended, "a run ended twice")
+    hold(run not in s.ended, "a run ended twice")
     return s._replace(ended=s.ended | {run})
 
 

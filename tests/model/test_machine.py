@@ -23,52 +23,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lab import HOUR, LEASE, MINUTE, T0, Lab, task
-from snapshot import STEPS
+from lab import HOUR, LEASE, MINUTE, T0, Lab
+from strategies import DAY, DEFINITIONS, PATHS, QUEUES, definition_at
 from world import HEARD, LATE, LOST, Producer, World
 
 from sisy_redis import calls, operations
-from sisy_redis.definitions import Definition, Misfire, Overlap, Stored
+from sisy_redis.definitions import Definition, Stored
 
-DAY = 24 * HOUR
-STEPS_WANTED = int(os.environ.get("SISY_MODEL_STEPS", "4000"))
+STEPS_WANTED = int(os.environ.get("SISY_MODEL_STEPS", "8000"))
 STEPS_EACH = 60
-QUEUES = ("default", "other")
-PATHS = ("app.tasks.work", "app.tasks.rare")
 FATES = st.sampled_from([HEARD, HEARD, HEARD, HEARD, LOST, LATE])
 INDEX = st.integers(0, 999)
 TOTAL: Counter[str] = Counter()
 _names = (f"model-{uuid.uuid4().hex[:8]}-{n}" for n in itertools.count(1))
-
-DEFINITIONS = st.fixed_dictionaries(
-    {"task_id": st.sampled_from(["a", "b", "c:1"])},
-    optional={
-        "schedule": st.sampled_from(sorted(STEPS)),
-        "overlap": st.sampled_from(Overlap),
-        "misfire": st.sampled_from(Misfire),
-        "misfire_grace_ms": st.sampled_from([1_000, 60_000]),
-        "catchup_window_ms": st.sampled_from([0, 2 * HOUR]),
-        "max_catchup": st.sampled_from([2, 100]),
-        "iterations": st.sampled_from([1, 2, 5]),
-        "queue": st.sampled_from(QUEUES),
-        "enabled": st.booleans(),
-        "jitter_ms": st.sampled_from([0, 3_000]),
-        "path": st.sampled_from(PATHS),
-        "wait_for_schedule": st.booleans(),
-        "start_ms": st.sampled_from([0, MINUTE, 2 * HOUR]),
-        "end_ms": st.sampled_from([3 * MINUTE, DAY]),
-    },
-)
-
-
-def definition_at(now: int, fields: dict[str, Any]) -> Definition:
-    """The fields as a definition; its start and its end are given from now."""
-    given = dict(fields)
-    if given.get("start_ms"):
-        given["start_ms"] += now
-    if "end_ms" in given:
-        given["end_ms"] += max(now, given.get("start_ms", 0))
-    return task(**given)
 
 
 class Machine(RuleBasedStateMachine):
@@ -152,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         queues=st.sampled_from([QUEUES, ("default",), ("other",)]), refused=st.sampled_from([(), PATHS[1:]]), fate=FATES
     )
     def hire(self, queues: tuple[str, ...], refused: tuple[str, ...], fate: str) -> None:
-        if sum(worker.is_up for worker in self.workers) == 4:
+        if sum(worker.trusts(self.world) for worker in self.workers) >= 4:
             return
         name = f"host:{len(self.workers)}"
         call = calls.register(self.lab.partition, self.lab.op(), LEASE, queues, name)
