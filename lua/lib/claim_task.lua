@@ -102,7 +102,9 @@ local function claim_held(claim, c, task, plan)
   local now, paused = claim.now, claim.column.paused
   local until_ms = paused[c.id] and pause_end(paused[c.id])
   if task['end'] > 0 and task['end'] <= now then
-    claim.lines[#claim.lines + 1] = missed_line(c.id, plan, task.enabled == 1 and 'paused' or 'disabled', now)
+    local reason, beside = task.enabled == 1 and 'paused' or 'disabled', plan.beside
+    claim.lines[#claim.lines + 1] = missed_line(c.id, plan, reason, now)
+    claim.lines[#claim.lines + 1] = beside and skip_line(c.id, plan.generation, reason, 1, beside, beside) or nil
     drop_held(claim.keys, c.id, plan, claim.lines)
     plan.segments, plan.complete, plan.beside = {}, true, nil
     plan.cursor = math.max(plan.cursor, now)

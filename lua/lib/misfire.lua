@@ -6,7 +6,7 @@ local function drop_late(task, id, plan, now, lines)
     if count > 0 then
       local first, last = drop(segments, count)
       lines[#lines + 1] = skip_line(id, plan.generation, reason, count, first, last)
-      plan.cursor = last
+      plan.cursor = math.max(plan.cursor, last)
     end
   end
   -- An occurrence may be due up to its jitter after its nominal instant.

@@ -1,7 +1,8 @@
 -- Replies of operations whose effect leaves no trace to recognise a repeat by. An operation id is "<server ms>-<random>";
--- one older than the window and without a stored reply is refused, so a reply need not be kept longer than an hour.
+-- one older than the window and without a stored reply is refused. Replies outlive a step of the clock by an hour and back:
+-- those that the step made look old would be missing when the clock is right again, with their operations young.
 local REPLY_WINDOW_MS = 600000
-local REPLY_KEPT_MS = 3600000
+local REPLY_KEPT_MS = 4500000
 
 local function is_expired(op, now)
   local made = tonumber(string.match(op, '^(%d+)-') or '0')

@@ -92,20 +92,18 @@ class Lab:
 
     def dump(self) -> dict[str, Any]:
         """Everything stored in the namespace, comparable."""
-        found = {}
-        for name in sorted(self.client.keys(f"*{{{self.namespace}*")):
-            found[name.decode().rpartition("}:")[2]] = self._content(name)
-        return found
-
-    def _content(self, name: bytes) -> Any:
-        kind = self.client.type(name)
-        if kind == b"hash":
-            return self.client.hgetall(name)
-        if kind == b"zset":
-            return dict(self.client.zrange(name, 0, -1, withscores=True))
-        if kind == b"stream":
-            return self.client.xrange(name)
-        return self.client.lrange(name, 0, -1)
+        names = sorted(self.client.keys(f"*{{{self.namespace}*"))
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.type(name)
+            kinds = pipe.execute()
+            for name, kind in zip(names, kinds, strict=True):
+                _read(pipe, name, kind)
+            contents = pipe.execute()
+        return {
+            name.decode().rpartition("}:")[2]: dict(content) if kind == b"zset" else content
+            for name, kind, content in zip(names, kinds, contents, strict=True)
+        }
 
     # --- tasks ---
 
@@ -203,6 +201,17 @@ class Hand:
     def reaped(self, max_losses: int = 3) -> tuple[str, int, int]:
         answer = self.lab.send(calls.reap(self.lab.partition, self.expired, max_losses))
         return answer.status, answer.taken, answer.left
+
+
+def _read(pipe: Any, name: bytes, kind: bytes) -> None:
+    if kind == b"hash":
+        pipe.hgetall(name)
+    elif kind == b"zset":
+        pipe.zrange(name, 0, -1, withscores=True)
+    elif kind == b"stream":
+        pipe.xrange(name)
+    else:
+        pipe.lrange(name, 0, -1)
 
 
 def _short(line: HistoryEntry) -> tuple[Any, ...]:

@@ -275,3 +275,11 @@ def test_a_task_saved_with_nothing_left_while_paused_ends(lab: Lab) -> None:
     lab.send(calls.pause(lab.partition, lab.op(), stored, "", ""))
     lab.edit(stored, Plan((), True), end_ms=T0 + 1)
     assert lab.state() is None
+
+
+def test_a_one_off_that_is_held_until_its_end_has_its_reason_in_the_ledger(lab: Lab) -> None:
+    stored = lab.create(task(schedule="@once", end_ms=T0 + HOUR), at(), beside="now")
+    lab.send(calls.pause(lab.partition, lab.op(), stored, "me", "why"))
+    lab.now += HOUR
+    assert lab.worker().claim() == ()
+    assert lab.ledger() == [("skip", "a", "paused", 1, T0, T0), ("ended", "a", "end")]

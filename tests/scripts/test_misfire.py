@@ -103,5 +103,15 @@ def test_a_plan_that_ran_out_asks_for_another_before_anything_is_decided(lab: La
     answer = hand.claimed()
     assert answer.attempts == ()
     (state,) = answer.replans
-    assert (state.stored.definition.id, state.cursor_ms, state.plan.segments) == ("a", T0 - 1, ())
+    assert (state.stored.definition.id, state.cursor_ms, state.plan.segments) == ("a", T0, ())
     assert lab.ledger() == []
+
+
+def test_letting_an_instant_beside_the_schedule_go_does_not_turn_the_cursor_back(lab: Lab) -> None:
+    stored = lab.create(task(misfire=Misfire.SKIP), beside="now")
+    lab.now += 10 * MINUTE
+    lab.edit(stored, every(first=lab.now + MINUTE), beside="keep", schedule="*/2 * * * *")
+    lab.worker().claim()
+    assert ("skip", "a", "misfire", 1, T0, T0) in lab.ledger()
+    state = lab.state()
+    assert state is not None and state.plan is not None and state.plan.cursor_ms == T0 + 10 * MINUTE

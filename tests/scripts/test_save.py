@@ -359,3 +359,16 @@ def test_a_run_that_was_granted_anew_to_the_same_worker_saves_under_its_new_toke
         )
         (saved,) = lab.once(calls.save(lab.partition, [save], hand.boot))
         assert saved.status == status
+
+
+def test_a_one_off_made_of_a_task_at_an_instant_that_was_admitted_is_another_run(lab: Lab) -> None:
+    stored, hand = lab.create(), lab.worker()
+    lab.now += MINUTE
+    first = hand.one()
+    lab.edit(stored, at(), beside="now", schedule="@once")
+    lab.now += 1
+    second = hand.one()
+    assert (first.run_id, second.run_id) == (
+        f"a:{stored.generation}:{T0 + MINUTE}",
+        f"a:{stored.generation}:{T0 + MINUTE + 1}",
+    )

@@ -48,10 +48,19 @@ def test_a_registration_made_long_ago_or_in_the_future_is_refused(lab: Lab, age:
     assert lab.dump() == {}
 
 
-def test_replies_are_kept_for_an_hour_and_not_for_ever(lab: Lab) -> None:
+def test_a_repeat_is_recognised_after_the_clock_stepped_an_hour_forward_and_back(lab: Lab) -> None:
+    first = calls.register(lab.partition, lab.op(), LEASE, ["default"], "host:1")
+    boot = lab.send(first).boot
+    lab.now += 60 * MINUTE
+    lab.worker()
+    lab.now -= 60 * MINUTE - 5000
+    assert lab.send(first).boot == boot
+
+
+def test_replies_are_kept_for_more_than_an_hour_and_not_for_ever(lab: Lab) -> None:
     for _ in range(30):
         lab.worker()
-    lab.now += 60 * MINUTE + 1
+    lab.now += 75 * MINUTE + 1
     for _ in range(5):
         lab.worker()
     assert len(lab.column("replies")) == 5
