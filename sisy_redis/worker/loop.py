@@ -137,15 +137,16 @@ class Loop:
         while clock.monotonic() < deadline:
             self._something.clear()
             self._give_up_lost()
-            try:
-                for lane in self._lanes:
+            for lane in self._lanes:
+                try:
                     while lane.endings:
                         await self._settle(lane)
-            except SisyError as error:
-                self._something.clear()
-                if not complaint:
-                    log.warning("could not settle while draining: %s; trying until the drain timeout", error)
-                complaint = str(error)
+                except SisyError as error:
+                    # Another partition's server may be there.
+                    self._something.clear()
+                    if not complaint:
+                        log.warning("could not settle while draining: %s; trying until the drain timeout", error)
+                    complaint = str(error)
             if not any(lane.held or lane.endings for lane in self._lanes):
                 break
             with suppress(TimeoutError):

@@ -16,11 +16,11 @@ def test_a_cluster_is_named_by_some_of_its_nodes() -> None:
 
 def test_a_service_is_named_by_its_sentinels() -> None:
     target = target_of(
-        "redis+sentinel://me:pw@one,two:7001/crew/3?sentinel_username=s&sentinel_password=q%2F&protocol=3"
+        "redis+sentinel://me:pw@one,two:7001/crew/3?sentinel_username=s&sentinel_password=q%2F&health_check_interval=30"
     )
     assert (target.kind, target.service) == (Kind.SENTINEL, "crew")
     assert target.seeds == (Address("one", 26379), Address("two", 7001))
-    assert target.options == {"username": "me", "password": "pw", "db": 3, "protocol": 3}
+    assert target.options == {"username": "me", "password": "pw", "db": 3, "health_check_interval": 30}
     assert target.sentinel_options == {"username": "s", "password": "q/"}
 
 
