@@ -34,9 +34,11 @@ for _, other in ipairs(ahead) do
   redis.call('ZADD', leases, 'LT', now + theirs, other)
 end
 redis.call('ZADD', leases, now + lease, boot)
--- What is written bounds the streams' lengths, this their age.
-for _, stream in ipairs({history, reports}) do
-  redis.call('XTRIM', stream, 'MINID', '~', int(now - 30 * 86400000), 'LIMIT', 1000)
+-- What is written bounds the streams' lengths, this their age. Their entries are numbered by the server's clock.
+if now_ms == '' then
+  for _, stream in ipairs({history, reports}) do
+    redis.call('XTRIM', stream, 'MINID', '~', int(now - 30 * 86400000), 'LIMIT', 1000)
+  end
 end
 local reply = {'ok', now, cancels_of(cancels, live)}
 if now >= tonumber(redis.call('HGET', meta, 'quiet_until') or '0') then

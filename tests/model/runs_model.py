@@ -10,6 +10,10 @@ TERMINAL = {"ok", "failed", "timeout", "cancelled", "lost"}
 GIVEN_BACK = {"retry", "release", "unroutable"}
 
 
+# How many arguments a settlement has.
+SETTLEMENT = 9
+
+
 @dataclass
 class RunsModel:
     """Every run there has ever been, and how it ended."""
@@ -55,11 +59,10 @@ class RunsModel:
         assert not appeared & self.ended.keys()
 
     def _settle(self, call: Call[object], answer: object, before: Snapshot, expected: dict[str, Run]) -> None:
-        boot, (_worker, *flat) = boot_of(call), _args(call)
-        queues = [key.rpartition(":")[2] for key in call.keys[-(len(flat) // 7) :]]
+        boot, (_worker, queues, *flat) = boot_of(call), _args(call)
         wanted = []
-        for i, queue in enumerate(queues):
-            run_id, token, action, *_ = flat[7 * i : 7 * i + 7]
+        for i in range(0, len(flat), SETTLEMENT):
+            run_id, token, action, *_ = flat[i : i + SETTLEMENT]
             run = expected.get(run_id)
             stored = before.tasks.get(owner_of(run_id)[0])
             is_orphan = stored is None or stored.generation != owner_of(run_id)[1]
@@ -68,12 +71,12 @@ class RunsModel:
             elif is_orphan or action not in GIVEN_BACK:
                 wanted.append("settled")
                 del expected[run_id]
-            elif stored and stored.definition.queue != queue:
+            elif stored.definition.queue not in queues.split(","):
                 wanted.append(f"elsewhere {stored.definition.queue}")
             else:
                 wanted.append("settled")
                 number = run.number + (action == "retry")
-                expected[run_id] = Run(WAITING, number, run.losses, run.nominal_ms, queue)
+                expected[run_id] = Run(WAITING, number, run.losses, run.nominal_ms, stored.definition.queue)
         assert answer == wanted
 
     def _reap(self, call: Call[object], before: Snapshot, after: Snapshot, expected: dict[str, Run]) -> None:
@@ -95,7 +98,7 @@ class RunsModel:
                 expected[run_id] = Run(WAITING, number, losses, run.nominal_ms, stored.definition.queue)
 
     def _claim(self, call: Call[object], before: Snapshot, after: Snapshot, expected: dict[str, Run]) -> None:
-        boot, seq, slots, queues, *_refused = _args(call)
+        boot, seq, slots, queues, _channel, *_refused = _args(call)
         known = before.boots.get(boot)
         if known is None or not known.is_up or known.seq + 1 != int(seq):
             assert after.dump == before.dump, "a claim that is refused or repeated changes nothing"

@@ -15,7 +15,7 @@ DEFINITIONS = st.fixed_dictionaries(
     {"task_id": st.sampled_from(["a", "b", "c:1"])},
     optional={
         "schedule": st.sampled_from(sorted(STEPS)),
-        "overlap": st.sampled_from(Overlap),
+        "overlap": st.sampled_from([Overlap.ALLOW, Overlap.SKIP]),
         "misfire": st.sampled_from(Misfire),
         "misfire_grace_ms": st.sampled_from([1_000, 60_000]),
         "catchup_window_ms": st.sampled_from([0, 2 * HOUR]),

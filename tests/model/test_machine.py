@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lab import HOUR, LEASE, MINUTE, T0, Lab
+from servers import plain_client
 from strategies import DAY, DEFINITIONS, PATHS, QUEUES, definition_at
 from world import HEARD, LATE, LOST, Producer, World
 
@@ -43,7 +44,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.lab = Lab(url, next(_names))
+        self.lab = Lab(url, plain_client(url), next(_names))
         self.world = World(self.lab)
         self.workers: list[Worker] = []
         self.producers: list[Producer] = []
@@ -269,6 +270,7 @@ class Machine(RuleBasedStateMachine):
             if names:
                 self.lab.client.unlink(*names)
             self.lab.close()
+            self.lab.client.close()
 
     def _come_to_rest(self) -> None:
         """Whatever happened, one healthy worker ends every run and empties the schedule; then nothing is left."""
@@ -302,7 +304,16 @@ class Machine(RuleBasedStateMachine):
         for task_id, stored in sorted(world.state.tasks.items()):
             assert world.arrive(calls.delete(self.lab.partition, self.lab.op(), stored)) == "deleted", task_id
         world.arrive(calls.leave(self.lab.partition, last.boot))
-        left = set(world.state.dump) - {"meta", "history", "failures", "replies", "reply_times", "wake"}
+        left = set(world.state.dump) - {
+            "meta",
+            "history",
+            "reports",
+            "replies",
+            "reply_times",
+            "wake",
+            "dead",
+            "dead_times",
+        }
         assert not left, f"{left} outlived everything"
 
 
