@@ -111,7 +111,8 @@ class Machine(RuleBasedStateMachine):
     def _some_stored(self, which: int) -> Stored:
         """Mostly the present tasks, sometimes one as it was long ago."""
         present = [self.world.state.tasks[i] for i in sorted(self.world.state.tasks)]
-        return (self.stored if which % 4 == 3 or not present else present)[which // 4 % len(present or self.stored)]
+        known = self.stored if which % 4 == 3 or not present else present
+        return known[which // 4 % len(known)]
 
     # --- workers --------------------------------------------------------------------------------------------------
 
