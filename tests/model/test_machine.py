@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lab import HOUR, LEASE, MINUTE, T0, Lab
+from snapshot import owner_of
 from strategies import DAY, DEFINITIONS, PATHS, QUEUES, definition_at
 from world import HEARD, LATE, LOST, Producer, World
 
@@ -91,6 +92,17 @@ class Machine(RuleBasedStateMachine):
             "counting": lambda: operations.trigger(space, stored, counts=True),
         }
         self._begin(steps[what](), batches, fate)
+
+    @precondition(lambda self: self.world.state.runs)
+    @rule(which=INDEX, fields=DEFINITIONS)
+    def create_anew(self, which: int, fields: dict[str, Any]) -> None:
+        """The id of a task with open runs is used again."""
+        runs = sorted(self.world.state.runs)
+        task_id, _ = owner_of(runs[which % len(runs)])
+        if task_id in self.world.state.tasks:
+            self._begin(operations.delete(self.world.space, self.world.state.tasks[task_id]), 9, HEARD)
+        self.save(fields | {"task_id": task_id}, 9, HEARD)
+        self.work(which, "ok")
 
     @precondition(lambda self: self.producers)
     @rule(which=INDEX, batches=st.sampled_from([9, 1]), fate=FATES)
