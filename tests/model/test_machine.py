@@ -247,6 +247,7 @@ class Machine(RuleBasedStateMachine):
                 if self.workers[index].trusts(self.world):
                     self.workers[index].renew(self.world, HEARD)
                     self.workers[index].reap(self.world, HEARD)
+                    check_beliefs(self.world, self.workers)
 
     @rule(ms=st.sampled_from([-HOUR, -30_000, -700, 30_000, HOUR]))
     def step_clock(self, ms: int) -> None:
@@ -255,6 +256,15 @@ class Machine(RuleBasedStateMachine):
         self.is_ahead = self.is_ahead or offset > MINUTE
         if (0 if self.is_ahead else -HOUR) <= offset + 2_000 <= HOUR + 4_000:
             self.world.now += ms
+
+    @rule(ms=st.sampled_from([30_000, HOUR]), action=st.sampled_from(["", "ok"]))
+    def step_clock_under_load(self, ms: int, action: str) -> None:
+        """Runs are held while the clock steps; whoever renews first must not take them for a dead worker's."""
+        self.wait_for_what_is_due(0, "")
+        self.hire(QUEUES, (), HEARD)
+        self.step_clock(ms)
+        self.pass_in_health(2, 2 * LEASE // 3)
+        self.work(1, action)
 
     @precondition(lambda self: self.world.late)
     @rule(which=INDEX)
