@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 from lab import HOUR, LEASE, MINUTE, T0, Lab
 from servers import plain_client
+from snapshot import owner_of
 from strategies import DAY, DEFINITIONS, PATHS, QUEUES, definition_at
 from world import HEARD, LATE, LOST, Producer, World
 
@@ -93,6 +94,17 @@ class Machine(RuleBasedStateMachine):
         }
         self._begin(steps[what](), batches, fate)
 
+    @precondition(lambda self: self.world.state.runs)
+    @rule(which=INDEX, fields=DEFINITIONS)
+    def create_anew(self, which: int, fields: dict[str, Any]) -> None:
+        """The id of a task with open runs is used again."""
+        runs = sorted(self.world.state.runs)
+        task_id, _ = owner_of(runs[which % len(runs)])
+        if task_id in self.world.state.tasks:
+            self._begin(operations.delete(self.world.space, self.world.state.tasks[task_id]), 9, HEARD)
+        self.save(fields | {"task_id": task_id}, 9, HEARD)
+        self.work(which, "ok")
+
     @precondition(lambda self: self.producers)
     @rule(which=INDEX, batches=st.sampled_from([9, 1]), fate=FATES)
     def go_on(self, which: int, batches: int, fate: str) -> None:
@@ -112,7 +124,8 @@ class Machine(RuleBasedStateMachine):
     def _some_stored(self, which: int) -> Stored:
         """Mostly the present tasks, sometimes one as it was long ago."""
         present = [self.world.state.tasks[i] for i in sorted(self.world.state.tasks)]
-        return (self.stored if which % 4 == 3 or not present else present)[which // 4 % len(present or self.stored)]
+        known = self.stored if which % 4 == 3 or not present else present
+        return known[which // 4 % len(known)]
 
     # --- workers --------------------------------------------------------------------------------------------------
 
@@ -235,6 +248,7 @@ class Machine(RuleBasedStateMachine):
                 if self.workers[index].trusts(self.world):
                     self.workers[index].renew(self.world, HEARD)
                     self.workers[index].reap(self.world, HEARD)
+                    check_beliefs(self.world, self.workers)
 
     @rule(ms=st.sampled_from([-HOUR, -30_000, -700, 30_000, HOUR]))
     def step_clock(self, ms: int) -> None:
@@ -243,6 +257,15 @@ class Machine(RuleBasedStateMachine):
         self.is_ahead = self.is_ahead or offset > MINUTE
         if (0 if self.is_ahead else -HOUR) <= offset + 2_000 <= HOUR + 4_000:
             self.world.now += ms
+
+    @rule(ms=st.sampled_from([30_000, HOUR]), action=st.sampled_from(["", "ok"]))
+    def step_clock_under_load(self, ms: int, action: str) -> None:
+        """Runs are held while the clock steps; whoever renews first must not take them for a dead worker's."""
+        self.wait_for_what_is_due(0, "")
+        self.hire(QUEUES, (), HEARD)
+        self.step_clock(ms)
+        self.pass_in_health(2, 2 * LEASE // 3)
+        self.work(1, action)
 
     @precondition(lambda self: self.world.late)
     @rule(which=INDEX)
