@@ -96,16 +96,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The server's clock: from each monotonic instant on, its milliseconds are ``1000 * monotonic + offset``."""
+    """The server's clock: its milliseconds are ``1000 * monotonic + offset``, with each offset from a monotonic instant on.
+
+    The first offset is that of the time before, too.
+    """
 
     steps: tuple[tuple[float, float], ...]
 
     def latest(self, at: float) -> float:
         """The latest reading it has ever shown by then: cursors only rise, so what was due once is due."""
-        ends = [since for since, _ in self.steps[1:]] + [at]
-        return max(
-            1000 * min(end, at) + offset for (since, offset), end in zip(self.steps, ends, strict=True) if since <= at
-        )
+        until = [*(since for since, _ in self.steps[1:]), at]
+        begun = 1 + sum(since <= at for since, _ in self.steps[1:])
+        return max(1000 * min(end, at) + offset for (_, offset), end in zip(self.steps[:begun], until, strict=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""A real server whose wall clock can be stepped while it runs: a small library is preloaded into it (Linux, with a C compiler)."""
+"""A real server whose wall clock can be stepped while it runs, by a small library that is preloaded into it.
+
+That takes Linux and a C compiler.
+"""
 
 import mmap
 import shutil
