@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fleet
+from waiting import poll
 
 HERE = Path(__file__).resolve().parent
+STOP_SECONDS = 120.0
 OPTIONS = ("--concurrency", "48", "--drain-timeout", "5", "--log-level", "info")
 
 
@@ -50,8 +52,9 @@ class Band:
         self.workers[place] = self._start(place)
 
     def drain(self, place: int) -> None:
-        """SIGTERM, and another in its place while it drains."""
+        """SIGTERM, and another in its place while it drains; it has to be listening for signals by then."""
         old = self.workers[place]
+        poll(lambda: "slots" in old.output, STOP_SECONDS, "the worker is up")
         old.process.send_signal(signal.SIGTERM)
         self.leaving.append(old)
         self.workers[place] = self._start(place)
@@ -73,10 +76,10 @@ class Band:
         return [worker.output[-3000:] for worker in self.workers if worker.process.poll() is not None]
 
     def stop(self) -> list[int]:
-        """SIGTERM to all of them at once; their exit codes."""
+        """SIGTERM to all of them at once, once; their exit codes."""
         for worker in self.workers:
             worker.process.send_signal(signal.SIGTERM)
-        return [worker.stop() for worker in (*self.leaving, *self.workers)]
+        return [worker.process.wait(STOP_SECONDS) for worker in (*self.leaving, *self.workers)]
 
     def end(self) -> None:
         """Nothing of it is left."""

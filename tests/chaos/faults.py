@@ -153,6 +153,8 @@ class Faults:
             say(name)
             self._do(name, kinds[name])
             done.add(name)
+        while self.due:
+            self._pause(0.1)
 
     def _do(self, name: str, fault: Callable[[], None]) -> None:
         try:

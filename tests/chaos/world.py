@@ -127,7 +127,7 @@ class World(threading.Thread):
     def delete_some(self) -> None:
         """Every second task that is there."""
         for known in [k for k in self.known if not k.is_deleted and k.kind.id in self.alive()][::2]:
-            self._delete(known)
+            self._remove(known)
 
     def close(self) -> None:
         self._scheduler.close()
@@ -184,13 +184,13 @@ class World(threading.Thread):
         known.triggers[0] += 1
         self.counts["tasks triggered"] += 1
 
-    def _delete(self, known: Known) -> None:
+    def _remove(self, known: Known) -> None:
         self.insist(lambda: self._scheduler.delete(known.kind.id))
         known.is_deleted = True
         self.counts["tasks deleted"] += 1
 
     def _recreate(self, known: Known) -> None:
-        self._delete(known)
+        self._remove(known)
         from_ms = self.now_ms()
         instants = self._rng.choice(_PERIODS)
         generation = self._save(known.kind, instants)

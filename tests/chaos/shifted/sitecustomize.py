@@ -9,6 +9,9 @@ _time, _time_ns = time.time, time.time_ns
 
 
 class _Datetime(datetime.datetime):
+    # As large as the original, which compiled modules check.
+    __slots__ = ()
+
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> "_Datetime":
         return cls.fromtimestamp(time.time(), tz)
