@@ -5,7 +5,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import redis
@@ -104,17 +105,27 @@ class Faults:
 
     def step_back(self) -> None:
         """An hour back for a while, and forward again: schedules wait for the clock to catch up."""
-        with self.world.lock:
+        with self._users_at_rest():
             self._step(-HOUR_MS)
-            time.sleep(self.rng.uniform(3.0, 6.0))
+            self._pause(self.rng.uniform(3.0, 6.0))
             self._step(HOUR_MS)
         self.counts["server's clock forward an hour"] += 1
 
     def step_forward(self) -> None:
         """An hour forward, for good."""
-        with self.world.lock:
+        with self._users_at_rest():
             self._step(HOUR_MS)
         self.counts["server's clock forward an hour"] += 1
+
+    @contextmanager
+    def _users_at_rest(self) -> Iterator[None]:
+        # A user who is at it may be waiting for the end of another fault.
+        while not self.world.lock.acquire(timeout=0.1):
+            self.undo()
+        try:
+            yield
+        finally:
+            self.world.lock.release()
 
     def _step(self, ms: int) -> None:
         assert self.clock is not None
