@@ -44,8 +44,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
         with capsys.disabled():
             print(f"  {time.monotonic() - began:6.1f} s  {text}", flush=True)
 
-    print_empty = capsys.disabled
-    with print_empty():
+    with capsys.disabled():
         print(f"\nchaos: seed {SEED}, {SECONDS:g} s of faults (SISY_TEST_CHAOS_SEED, SISY_TEST_CHAOS_SECONDS)")
     yield line
 
@@ -93,8 +92,11 @@ def _report(say: Say, verdict: Verdict, faults: Faults, extra: Counter[str]) -> 
     ):
         say(f"{title}: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     say(f"violations: {len(verdict.violations)}")
-    for violation in verdict.violations[:40]:
-        say(f"  {violation.promise}: {violation.what}")
+    shown: Counter[str] = Counter()
+    for violation in verdict.violations:
+        shown[violation.promise] += 1
+        if shown[violation.promise] <= 5:
+            say(f"  {violation.promise}: {violation.what}")
 
 
 @pytest.mark.timeout(SECONDS + 3 * PATIENCE)
