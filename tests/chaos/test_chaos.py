@@ -118,6 +118,8 @@ def test_no_promise_is_broken_under_any_fault(
         collector.start()
         world.create(kinds)
         say(f"{len(kinds)} tasks, {len(band.workers)} workers")
+        if clock is None:
+            say("the server's clock is not stepped: that takes Linux and a C compiler")
         poll(
             lambda: journal.exists() and len(journal.read_bytes().splitlines()) > len(kinds), PATIENCE, "the fleet runs"
         )
