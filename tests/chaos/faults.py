@@ -17,6 +17,7 @@ from wire import Wire
 from world import World
 
 HOUR_MS = 3_600_000
+COUNTED_BY_THE_WIRE = ("connections cut", "requests lost", "replies lost")
 
 
 @dataclass
@@ -59,21 +60,21 @@ class Faults:
         self.steps.append((now, time.time() * 1000 - now * 1000 + shift))
 
     def kill_worker(self) -> None:
-        place = self.band.pick(self.rng)
-        if place is not None:
-            self.band.kill(place)
+        self.band.kill(self._place())
 
     def drain_worker(self) -> None:
-        place = self.band.pick(self.rng)
-        if place is not None:
-            self.band.drain(place)
+        self.band.drain(self._place())
 
     def freeze_worker(self) -> None:
-        place = self.band.pick(self.rng)
-        if place is not None:
-            self.band.freeze(place)
-            until = time.monotonic() + self.band.lease(place) * self.rng.uniform(1.3, 2.5)
-            self.due.append((until, lambda: self.band.thaw(place)))
+        place = self._place()
+        self.band.freeze(place)
+        until = time.monotonic() + self.band.lease(place) * self.rng.uniform(1.3, 2.5)
+        self.due.append((until, lambda: self.band.thaw(place)))
+
+    def _place(self) -> int:
+        while (place := self.band.pick(self.rng)) is None:
+            self._pause(0.1)
+        return place
 
     def kill_server(self) -> None:
         """A power cut, as far as the process is concerned; what it had acknowledged is in its append-only file."""
@@ -162,20 +163,25 @@ class Faults:
                 continue
             name = waiting.pop()
             say(name)
-            self._do(name, kinds[name])
-            done.add(name)
+            if self._does(name, kinds[name]):
+                done.add(name)
         while self.due:
             self._pause(0.1)
 
-    def _do(self, name: str, fault: Callable[[], None]) -> None:
+    def missing(self) -> set[str]:
+        """The kinds that have not happened."""
+        return {name for name in self.kinds() if not (self.counts + self.wire.counts)[name]}
+
+    def _does(self, name: str, fault: Callable[[], None]) -> bool:
         try:
             fault()
         except (redis.RedisError, OSError) as error:
             # The server may be full or busy for its own client too.
             self.counts[f"{name}: refused ({type(error).__name__})"] += 1
-            return
-        if name not in ("connections cut", "requests lost", "replies lost"):
+            return False
+        if name not in COUNTED_BY_THE_WIRE:
             self.counts[name] += 1
+        return True
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

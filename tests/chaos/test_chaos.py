@@ -147,6 +147,7 @@ def test_no_promise_is_broken_under_any_fault(
         extra = Counter({"tasks": len(world.known), "workers": len(band.ever), "workers with a wrong clock": wrong})
         _report(say, verdict, faults, extra)
         assert verdict.violations == []
+        assert not faults.missing()
         assert set(exits) == {0}
         assert not left.get("workers")
     finally:

@@ -67,6 +67,7 @@ class World(threading.Thread):
         self.known: list[Known] = []
         self.counts: Counter[str] = Counter()
         self.error: Exception | None = None
+        self._is_closed = False
 
     def create(self, kinds: list[Kind]) -> None:
         """Saves all of them in few round trips."""
@@ -90,6 +91,8 @@ class World(threading.Thread):
             try:
                 return action()
             except (RedisUnavailable, ConflictError):
+                if self._is_closed:
+                    raise
                 self.counts["producer had to repeat"] += 1
             except (DoesNotExist, TaskBusy):
                 raise
@@ -130,6 +133,8 @@ class World(threading.Thread):
             self._remove(known)
 
     def close(self) -> None:
+        self._is_closed = True
+        self._stopped.set()
         self._scheduler.close()
         self._clock.close()
 
