@@ -123,9 +123,6 @@ def _endings(task: _Task) -> Iterator[Violation]:
 def _attempts(task: _Task) -> Iterator[Violation]:
     """What is said to have gone well was done, by one call, and not by one that was taken back."""
     for run, (attempts, lines) in _by_run(task).items():
-        for token, number in Counter(a.token for a in attempts).items():
-            if number > 1:
-                yield Violation("once", f"run {run} was begun {number} times under the token {token}")
         for attempt, following in pairwise(sorted(attempts, key=lambda a: a.token)):
             if following.number <= attempt.number:
                 yield Violation("once", f"attempt {following.number} of run {run} was begun more than once")
@@ -138,14 +135,13 @@ def _attempts(task: _Task) -> Iterator[Violation]:
         for number in taken & accepted & {a.number for a in attempts}:
             tokens = {a.token for a in attempts if a.number == number}
             # Where it never began it may be given again under its number; begun twice is found above.
-            if len(tokens) == 1 and not _began_after_the_loss(attempts, lines, number):
+            if len(tokens) == 1 and not _may_be_given_again(lines, number):
                 yield Violation("late work", f"attempt {number} of run {run} was taken back, and then settled it")
 
 
-def _began_after_the_loss(attempts: Sequence[Attempt], lines: Sequence[Line], number: int) -> bool:
-    """An attempt with a loss behind it that was lost again before it began keeps its number."""
-    losses_before = sum(line.what == "redelivered" and line.attempt < number for line in lines)
-    return losses_before > 0 and number > 1
+def _may_be_given_again(lines: Sequence[Line], number: int) -> bool:
+    """An attempt after a loss keeps its number when it is lost again before it began."""
+    return any(line.what == "redelivered" and line.attempt < number for line in lines)
 
 
 def _tokens(task: _Task) -> Iterator[Violation]:
@@ -175,12 +171,15 @@ def _was_given_up(task: _Task, attempt: Attempt, lines: Sequence[Line]) -> bool:
 
 
 def _rivals(task: _Task) -> Iterator[tuple[Attempt, Attempt]]:
-    """Pairs whose spans must not meet: (older token, newer token)."""
+    """Pairs whose spans must not meet: each attempt, and of all with newer tokens the one that began first."""
     groups: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in task.attempts:
         groups["" if task.facts.forbids_overlap else attempt.run_id].append(attempt)
     for group in groups.values():
-        yield from pairwise(sorted(group, key=lambda a: a.token))
+        *olders, first = sorted(group, key=lambda a: a.token)
+        for older in reversed(olders):
+            yield older, first
+            first = min(first, older, key=lambda a: a.start)
 
 
 def _late(task: _Task) -> list[Attempt]:

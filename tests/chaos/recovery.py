@@ -28,7 +28,7 @@ from sisy_redis import Scheduler
 
 ROUNDS = int(os.environ.get("RECOVERY_ROUNDS", "5"))
 VICTIMS = 4
-LONG = Kind("long", jobs.work_coroutine, seconds=600, fields={"allow_overlap": False, "retry": (1, 0)})
+LONG = Kind("long", jobs.work_coroutine, seconds=600, fields={"allow_overlap": False})
 PATIENCE = 120.0
 
 

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from sisy_redis.transport import Transport
 
 T = TypeVar("T")
 _PAUSE_S = 0.25
+_RETRY_S = 0.1
 _PERIODS = tuple(Periodic(step) for step in (2000, 3000, 4000, 5000, 1700, 2900))
 
 
@@ -93,13 +95,14 @@ class World(threading.Thread):
             except (RedisUnavailable, ConflictError):
                 if self._is_closed:
                     raise
-                self.counts["producer had to repeat"] += 1
+                self.counts["users had to repeat"] += 1
+                time.sleep(_RETRY_S)
             except (DoesNotExist, TaskBusy):
                 raise
             except SisyError as error:
                 if "took too long" not in str(error):
                     raise
-                self.counts["producer was too late"] += 1
+                self.counts["users were too late"] += 1
 
     def run(self) -> None:
         acts = (self._edit, self._edit, self._annotate, self._pause, self._resume, self._trigger, self._recreate)

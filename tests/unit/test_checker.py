@@ -119,6 +119,7 @@ def _facts(**changes: object) -> History:
 BAD: dict[str, tuple[str, Callable[[], History]]] = {
     "two runs at the same time": ("overlap", lambda: _with_attempt(0, end=5.5)),
     "a run that never ended while the next began": ("overlap", lambda: _with_attempt(0, end=None)),
+    "a run that goes on while a later one begins": ("overlap", lambda: _with_attempt(2, end=9.2)),
     "a run that ended in the ledger after the next": ("overlap", lambda: _lines_swapped(7, 8)),
     "an older run granted again": ("overlap", lambda: _with_attempt(2, token=GOOD.attempts[3].token + 1)),
     "a retry without a higher token": ("tokens", lambda: _with_attempt(2, token=GOOD.attempts[1].token - 1)),
@@ -230,3 +231,10 @@ def test_journals_are_read_in_the_order_of_their_starts(tmp_path: Path) -> None:
         (8, 1.5, None, ""),
         (9, 3.0, 4.0, "done"),
     ]
+
+
+def test_an_attempt_that_was_lost_before_it_began_may_be_given_again_under_its_number() -> None:
+    lines = list(GOOD.lines)
+    lost = [read_line(1, _run_line(2, what, number)) for what, number in (("redelivered", 1), ("redelivered", 2))]
+    lines[1:2] = lost
+    assert _promises(replace(GOOD, lines=tuple(lines))) == set()
