@@ -71,6 +71,13 @@ class Band:
         for place in list(self._frozen):
             self.thaw(place)
 
+    def revive(self) -> int:
+        """Replaces workers that were killed by a callable of their own; how many."""
+        killed = [place for place, worker in enumerate(self.workers) if worker.process.poll() == -signal.SIGKILL]
+        for place in killed:
+            self.workers[place] = self._start(place)
+        return len(killed)
+
     def dead(self) -> list[str]:
         """The logs of workers that ended though nobody ended them."""
         return [worker.output[-3000:] for worker in self.workers if worker.process.poll() is not None]

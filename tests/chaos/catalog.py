@@ -68,13 +68,14 @@ def catalog(rng: random.Random, seconds: float) -> list[Kind]:
         step = rng.choice((1000, 2000, 3000))
         total = max(3, int(rng.uniform(0.2, 0.6) * seconds * 1000 / step))
         func = rng.choice((jobs.work, jobs.work_coroutine))
-        fields = {"iterations": total, "allow_overlap": i % 2 == 0}
-        kinds.append(Kind(f"counted-{i}", func, Periodic(step), fields=fields))
+        counted = {"iterations": total, "allow_overlap": i % 2 == 0}
+        kinds.append(Kind(f"counted-{i}", func, Periodic(step), fields=counted))
     for i in range(25):
         delay = int(rng.uniform(0.05, 0.9) * seconds * 1000)
         kinds.append(Kind(f"once-{i}", jobs.work_coroutine if i % 2 else jobs.work, delay_ms=delay, seconds=0.2))
+    kinds.append(Kind("poison-0", jobs.kill_worker, delay_ms=int(0.2 * seconds * 1000)))
     for i in range(24):
-        fields = ALONE if i % 2 else {}
+        fields: dict[str, Any] = ALONE if i % 2 else {}
         func = jobs.work_coroutine if i % 3 else jobs.work
         kinds.append(Kind(f"edited-{i}", func, Periodic(3000), seconds=0.1, is_dynamic=True, fields=fields))
     return kinds

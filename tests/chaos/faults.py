@@ -134,7 +134,8 @@ class Faults:
         self.note_clock()
 
     def undo(self, *, all_of_it: bool = False) -> None:
-        """What has to be undone by now, or all."""
+        """What has to be undone by now, or all; and a worker for each that its callable killed."""
+        self.counts["worker killed by its callable"] += self.band.revive()
         now = time.monotonic()
         later = []
         for when, what in self.due:

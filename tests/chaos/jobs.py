@@ -5,6 +5,7 @@ which no wrong wall clock touches.
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -71,3 +72,9 @@ async def fail_at_first(message: Mapping[str, Any]) -> None:
     with journalled(message):
         if message["message"]["attempt"] == 1:
             raise ValueError("as it is meant to")
+
+
+def kill_worker(message: Mapping[str, Any]) -> None:
+    """Takes its worker down with it, whoever runs it."""
+    with journalled(message):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -35,14 +35,14 @@ class Collector(threading.Thread):
         self.join()
         self._read()
         with self._server.client() as client:
-            added = int(client.xinfo_stream(self._key)["entries-added"])  # type: ignore[index]
+            added = int(client.xinfo_stream(self._key)["entries-added"])
         assert added == self._entries, f"{added} entries were written, {self._entries} were read: read more often"
         return tuple(read_line(position, text) for position, text in enumerate(self._texts))
 
     def _read(self) -> None:
         with self._server.client() as client:
             while entries := client.xrange(self._key, f"({self._last}", "+", count=500):
-                for entry_id, fields in entries:  # type: ignore[union-attr]
+                for entry_id, fields in entries:
                     self._texts += fields[b"lines"].decode().split("\n")
                     self._last = entry_id.decode()
                     self._entries += 1

@@ -53,6 +53,10 @@ class Place:
     def attempts(self) -> tuple[Attempt, ...]:
         return read_journals([self.journal]) if self.journal.exists() else ()
 
+    def first_start_after(self, at: float) -> float:
+        """When the first attempt after an instant began."""
+        return poll(lambda: [a.start for a in self.attempts() if a.start > at], PATIENCE, "something runs again")[0]
+
     def second_attempt(self, first: Attempt) -> float:
         """When another worker began the run again."""
 
@@ -135,8 +139,7 @@ def _restarts(program: str) -> list[float]:
             time.sleep(random.uniform(0.5, 3.0))
             place.server.start()
             at = time.monotonic()
-            begun = poll(lambda at=at: [a.start for a in place.attempts() if a.start > at], PATIENCE, "it runs again")
-            found.append(begun[0] - at)
+            found.append(place.first_start_after(at) - at)
     return found
 
 

@@ -6,6 +6,7 @@ fleet is the machine's doing). Timing decides nothing: only what the checker fin
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,8 +50,9 @@ def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
     yield line
 
 
-def _settle(world: World, server: Server, partition: Partition, kinds: list[Kind]) -> int:
+def _settle(faults: Faults, partition: Partition, kinds: list[Kind]) -> int:
     """Waits until every schedule has come as far as the server's clock now is, and what had to end has ended."""
+    world, server = faults.world, faults.server
     world.finish()
     now_ms = world.now_ms()
     ends = {kind.id for kind in kinds if kind.schedule is None or kind.fields.get("iterations")}
@@ -63,6 +65,7 @@ def _settle(world: World, server: Server, partition: Partition, kinds: list[Kind
             wanted[known.kind.id] = max(schedule.instants(after_ms, now_ms), default=0)
 
     def is_settled() -> bool:
+        faults.undo()
         with server.client() as client:
             plans = {key.decode(): value.split(b" ") for key, value in client.hgetall(partition.key("plan")).items()}
         behind = [i for i, instant in wanted.items() if i not in plans or int(plans[i][2]) < instant]
@@ -127,7 +130,7 @@ def test_no_promise_is_broken_under_any_fault(
         faults.rage(SECONDS, say)
         faults.calm()
         say("the faults are over")
-        decided_until_ms = _settle(world, server, partition, kinds)
+        decided_until_ms = _settle(faults, partition, kinds)
         _drain(world, server, partition, len(band.workers))
         assert not band.dead()
         exits = band.stop()
@@ -148,7 +151,8 @@ def test_no_promise_is_broken_under_any_fault(
         _report(say, verdict, faults, extra)
         assert verdict.violations == []
         assert not faults.missing()
-        assert set(exits) == {0}
+        # One that was draining may have held the run that kills.
+        assert set(exits) <= {0, -signal.SIGKILL}
         assert not left.get("workers")
     finally:
         band.end()
