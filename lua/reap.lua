@@ -75,7 +75,9 @@ end
 
 local function give_back(run, attempt)
   redis.call('HSET', waiting, run, format_waiting(attempt))
-  redis.call('ZADD', queue_keys[attempt.queue], now, run)
+  -- One of those that died together again may be what kills their workers: it must not take the others with it for ever.
+  local at = attempt.losses > 1 and now + 50 * (taken - 1) or now
+  redis.call('ZADD', queue_keys[attempt.queue], at, run)
 end
 
 local function lose(run, attempt)
