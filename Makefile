@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find sisy_redis lua -not -path '*__pycache__*') pyproject.toml README.md LICENSE
 CODE := $(wildcard sisy_redis tests examples benchmarks)
 
-.PHONY: demo test bench mutants lint types layers suite clean
+.PHONY: demo test bench mutants chaos recovery lint types layers suite clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/python -m sisy_redis demo
@@ -20,6 +20,14 @@ test: lint types layers suite
 # Takes each guard away, one at a time, and sees a test fail for it: about ten minutes.
 mutants: $(VENV)/.tools
 	$(VENV)/bin/python -m tests.mutants
+
+# Longer with SECONDS=3600, again with SEED=1234.
+chaos: $(VENV)/.tools
+	SISY_TEST_CHAOS_SECONDS=$(or $(SECONDS),70) SISY_TEST_CHAOS_SEED=$(SEED) $(VENV)/bin/python -m pytest tests/chaos
+
+# Measures how long the fleet takes to go on after a fault: about five minutes.
+recovery: $(VENV)/.tools
+	PYTHONPATH=tests $(VENV)/bin/python tests/chaos/recovery.py
 
 bench: $(VENV)/.runtime
 	$(VENV)/bin/python -m benchmarks

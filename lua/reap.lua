@@ -84,7 +84,9 @@ end
 
 local function give_back(run, attempt)
   redis.call('HSET', waiting, run, format_waiting(attempt))
-  redis.call('ZADD', by_name[attempt.queue].waiting, now, run)
+  -- One of those that died together again may be what kills their workers: it must not take the others with it for ever.
+  local at = attempt.losses > 1 and now + 50 * (taken - 1) or now
+  redis.call('ZADD', by_name[attempt.queue].waiting, at, run)
 end
 
 local function lose(run, attempt)

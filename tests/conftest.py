@@ -12,7 +12,7 @@ import os
 import sys
 import sysconfig
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -114,10 +114,10 @@ def server_factory(tmp_path: Path) -> Iterator[Callable[..., servers.Server]]:
     """Starts servers of the test's own; arguments are server options, for example ``"--appendonly", "yes"``."""
     started: list[servers.Server] = []
 
-    def start(*options: str) -> servers.Server:
+    def start(*options: str, env: Mapping[str, str] | None = None) -> servers.Server:
         folder = tmp_path / f"server{len(started)}"
         folder.mkdir()
-        started.append(servers.Server(_program(), folder, *options))
+        started.append(servers.Server(_program(), folder, *options, env=env))
         return started[-1]
 
     yield start

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -51,10 +52,13 @@ class Running:
 
 
 class Server:
-    """One server process with its data in ``folder``, without persistence unless ``options`` say so."""
+    """One server process with its data in ``folder``, without persistence unless ``options`` say so.
 
-    def __init__(self, program: str, folder: Path, *options: str) -> None:
-        self.program, self.folder, self.options = program, folder, options
+    ``env``: what its environment has beside this process's own.
+    """
+
+    def __init__(self, program: str, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        self.program, self.folder, self.options, self.env = program, folder, options, dict(env or {})
         self.log = folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         for attempts_left in (2, 1, 0):
@@ -85,7 +89,13 @@ class Server:
         arguments += ["--appendonly", "no", "--maxmemory-policy", "noeviction", "--loglevel", "notice", *self.options]
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal ends the tests, which then stop it.
-            self.process = subprocess.Popen([self.program, *arguments], stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                [self.program, *arguments],
+                env={**os.environ, **self.env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline or self.process.poll() is not None:

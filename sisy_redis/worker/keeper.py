@@ -102,13 +102,14 @@ class LeaseKeeper(threading.Thread):
         for lease, answer in zip(trusted, answers, strict=True):
             if not isinstance(answer, Exception):
                 for expired in answer.expired:
-                    self._reap(lease.partition, expired)
+                    self.reap(lease.partition, expired)
 
     def _lose(self, lease: Lease) -> None:
         self.forget(lease)
         self._on_lost(lease)
 
-    def _reap(self, partition: Partition, expired: calls.Expired) -> None:
+    def reap(self, partition: Partition, expired: calls.Expired) -> None:
+        """Takes back what a boot held whose lease is over, and wakes somebody for it."""
         try:
             while True:
                 (answer,) = self._transport.execute([calls.reap(partition, expired, MAX_REDELIVERIES)])

@@ -161,9 +161,14 @@ class Loop:
         for run_id in list(lane.held):
             self._pools.cancel(run_id)
         try:
-            await self._transport.execute([calls.leave(lane.partition, lane.lease.boot)])
+            (answer,) = await self._transport.execute([calls.leave(lane.partition, lane.lease.boot)])
         except SisyError as error:
             log.warning("could not leave: %s; the lease runs out by itself", error)
+            return
+        if answer == "abandoned":
+            # Others would find what is left only with their next renewal, a third of a lease from now.
+            own = calls.Expired(lane.lease.boot, ",".join(self._queues), self._name)
+            await asyncio.to_thread(self._keeper.reap, lane.partition, own)
 
     def _give_up_lost(self) -> None:
         """While draining, a lost lease ends its runs and is not replaced."""

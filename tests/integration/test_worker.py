@@ -195,6 +195,19 @@ def test_a_drained_worker_leaves_its_unfinished_runs_to_others_at_once(producer:
     assert end["pid"] == second.pid
 
 
+def test_a_drained_worker_hands_over_without_waiting_for_a_renewal(producer: Producer, start: Start) -> None:
+    # Nobody else renews, and so looks for the dead, within a hundred seconds.
+    options = ("--lease", "300", "--drain-timeout", "0")
+    producer.save(producer.definition("long", "slow_coroutine", schedule="@once", userdata={"seconds": 600}))
+    first = start(*options)
+    poll(lambda: producer.rows("long"))
+    second = start(*options)
+    poll(lambda: "slots" in second.output)
+    first.process.send_signal(signal.SIGTERM)
+    taken = poll(lambda: producer.rows("long")[1:], 60, "the second takes the run")
+    assert [row["attempt"] for row in taken] == [2] and taken[0]["pid"] == second.pid
+
+
 def test_burst_runs_what_is_due_and_exits(producer: Producer, start: Start) -> None:
     producer.save(*(producer.definition(f"due-{i}", "quick", schedule="@once") for i in range(40)))
     producer.save(producer.definition("tomorrow", "quick", schedule="@every 86400"))

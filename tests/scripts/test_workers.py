@@ -177,6 +177,26 @@ def test_a_run_is_lost_after_max_losses_redeliveries_that_had_started(lab: Lab) 
     assert set(lab.dump()) <= {"meta", "history", "reports", "replies", "reply_times", "dead", "dead_times"}
 
 
+def _die(lab: Lab, hand: Hand) -> int:
+    """The worker claims what is due, begins it and dies; how much it was."""
+    attempts = hand.claim()
+    for attempt in attempts:
+        assert lab.send(calls.start(lab.partition, hand.boot, attempt.run_id, attempt.token))
+    lab.now += LEASE
+    hand.reaped()
+    return len(attempts)
+
+
+def test_what_died_together_twice_does_not_begin_together_again(lab: Lab) -> None:
+    lab.put(*(lab.save_of(task(f"t{i}"), at(T0 + 1)) for i in range(3)))
+    lab.now += 2
+    assert [_die(lab, lab.worker()) for _ in range(2)] == [3, 3]
+    hand = lab.worker()
+    assert [attempt.losses for attempt in hand.claim()] == [2]
+    lab.now += 1000
+    assert [attempt.losses for attempt in hand.claim()] == [2, 2]
+
+
 def test_losses_before_a_start_do_not_count_but_the_first(lab: Lab) -> None:
     assert _rounds(lab, 8, starts=False, max_losses=1) == ["redelivered"] * 8
     assert lab.worker().one().losses == 1
