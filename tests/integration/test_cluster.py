@@ -175,7 +175,7 @@ def test_a_primary_that_hangs_does_not_hold_up_the_other_partitions(
         with node.client() as client:
             client.config_set("cluster-require-full-coverage", "no")
             client.config_set("cluster-replica-no-failover", "yes")
-    workers(2, "--lease", "6")
+    workers(2, "--lease", "10")
     _all_run(load)
     hung = cluster.serving(_slot(load))
     well = [i for i in range(PARTITIONS) if cluster.serving(_slot(load, i)) is not hung]
