@@ -65,7 +65,10 @@ class Proxy:
                     self.losses -= 1
                     self.lost += 1
                     is_doomed.set()
-                server.sendall(data)
+                try:
+                    server.sendall(data)
+                except OSError:
+                    break
             _end(server)
 
         threading.Thread(target=up, daemon=True).start()
