@@ -29,7 +29,6 @@
 -- KEYS queue_keys… pairs of zsets: due:<queue>, waiting:<queue>
 -- ARGV now_ms injected ms or empty
 -- ARGV boot the dead one
--- ARGV max_losses how often a run is redelivered
 -- ARGV queues names joined by commas, in the order of queue_keys
 -- Reply: reaped now_ms taken left queue…: with the queues that are missing among the given ones, for tasks that were moved
 -- Reply: alive now_ms | gone now_ms
@@ -79,6 +78,7 @@ local function attempt_of(run)
   end
   local task = parse_task(redis.call('HGET', tasks, id or '') or '')
   attempt.queue = task and task.queue or attempt.queue or next(by_name)
+  attempt.redeliveries = task and task.redeliveries or math.huge
   return attempt
 end
 
@@ -113,7 +113,7 @@ for _, run in ipairs(runs) do
     redis.call('HDEL', live, run)
     redis.call('HDEL', progress, run)
     taken = taken + 1
-    local is_lost, is_gone = attempt.losses > tonumber(max_losses), is_orphan(keys, run)
+    local is_lost, is_gone = attempt.losses > attempt.redeliveries, is_orphan(keys, run)
     local what = is_gone and 'cancelled' or is_lost and 'lost' or 'redelivered'
     lines[#lines + 1] = table.concat({'run', run, what, int(attempt.number), attempt.nominal,
                                       '0', '0', name, attempt.queue}, '\t')

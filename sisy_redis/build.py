@@ -61,6 +61,7 @@ class TaskFields(TypedDict, total=False):
     max_running: int
     buffer_limit: int
     pause_after: int
+    max_redeliveries: int
     tz: str | ZoneInfo
     dst: DstRule | str
     queue: str

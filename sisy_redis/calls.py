@@ -207,7 +207,7 @@ def leave(p: Partition, boot: str) -> Call[str]:
     return _call("leave", _status, p, {"boot": boot}, keys={"live": p.live(boot)})
 
 
-def reap(p: Partition, expired: Expired, max_losses: int) -> Call[Reaped]:
+def reap(p: Partition, expired: Expired) -> Call[Reaped]:
     """Takes back a batch of a dead worker's attempts."""
     queues = [name for name in expired.queues.split(",") if name]
 
@@ -221,7 +221,7 @@ def reap(p: Partition, expired: Expired, max_losses: int) -> Call[Reaped]:
         "reap",
         decode,
         p,
-        {"boot": expired.boot, "max_losses": max_losses, "queues": expired.queues},
+        {"boot": expired.boot, "queues": expired.queues},
         keys={"live": p.live(expired.boot)},
         key_rest=_queue_keys(p, queues),
     )

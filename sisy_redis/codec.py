@@ -40,6 +40,7 @@ _POLICY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "enabled": ("enabled", lambda text: {"0": False, "1": True}[text]),
     "end": ("end_ms", int),
     "pause_after": ("pause_after", int),
+    "redeliveries": ("max_redeliveries", int),
 }
 """What the scripts decide by: the name in the record's line, the field, and how its text is read."""
 _IN_HEADER = {"id", "label", "callable", "queue", *(field for field, _ in _POLICY.values())}

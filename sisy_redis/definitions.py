@@ -178,6 +178,7 @@ class Definition:
     jitter_ms: int = 0
     min_gap_ms: int = 0
     pause_after: int = 0
+    max_redeliveries: int = 3
     retry: RetryPolicy | None = None
     timeout_ms: int = 0
     pool: Pool = Pool.THREAD

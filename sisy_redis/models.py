@@ -61,17 +61,17 @@ class Task:
     Public fields may be changed at any time and are stored by ``save()``: ``label``, ``schedule``, ``enabled``,
     ``start_running``, ``end_running``, ``wait_for_schedule``, ``iterations`` (0: no limit), ``allow_overlap``,
     ``userdata``, and beside sisy's: ``overlap`` (of which ``allow_overlap`` is the short form), ``keep``, ``max_running``,
-    ``buffer_limit``, ``pause_after``, ``tz``, ``queue``, ``retry``, ``timeout``, ``pool``, ``jitter``, ``misfire``,
-    ``misfire_grace``, ``catchup_window``, ``max_catchup``, ``dst``. Everything else is read-only; unknown attributes
+    ``buffer_limit``, ``pause_after``, ``max_redeliveries``, ``tz``, ``queue``, ``retry``, ``timeout``, ``pool``, ``jitter``,
+    ``misfire``, ``misfire_grace``, ``catchup_window``, ``max_catchup``, ``dst``. Everything else is read-only; unknown attributes
     are refused. What changes by itself (``next_run``, ``last_run``, ``running``, ``iterations_left``) is read on first
     use after loading or saving, and again by ``refresh()``; of a task that has ended: FAR_FUTURE, HAS_NOT_RUN, False, 0.
     """
 
     __slots__ = (
-        "_id", "_min_gap_ms", "_ref", "_run", "_schedule", "_state", "_stored", "_userdata", "buffer_limit", "catchup_window",
-        "dst", "enabled", "end_running", "iterations", "jitter", "keep", "label", "max_catchup", "max_running", "misfire",
-        "misfire_grace", "overlap", "pause_after", "pool", "queue", "retry", "start_running", "timeout", "tz",
-        "wait_for_schedule",
+        "_id", "_min_gap_ms", "_ref", "_run", "_schedule", "_state", "_stored", "_userdata", "buffer_limit",
+        "catchup_window", "dst", "enabled", "end_running", "iterations", "jitter", "keep", "label", "max_catchup",
+        "max_redeliveries", "max_running", "misfire", "misfire_grace", "overlap", "pause_after", "pool", "queue", "retry",
+        "start_running", "timeout", "tz", "wait_for_schedule",
     )  # fmt: skip
 
     DoesNotExist: ClassVar = errors.DoesNotExist
@@ -97,6 +97,7 @@ class Task:
     max_running: int
     buffer_limit: int
     pause_after: int
+    max_redeliveries: int
     tz: str
     dst: DstRule | str
     queue: str

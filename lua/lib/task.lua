@@ -4,7 +4,7 @@
 -- An empty label is the path.
 -- `policy` is "-" for the defaults, else "name=value,…" of what differs from them. `end` is 0 where there is no end.
 local POLICY = {overlap = 'allow', keep = 'first', running = 1, buffer = 100, misfire = 'coalesce', grace = 60000,
-                window = 86400000, catchup = 100, jitter = 0, enabled = 1, ['end'] = 0, pause_after = 0}
+                window = 86400000, catchup = 100, jitter = 0, enabled = 1, ['end'] = 0, pause_after = 0, redeliveries = 3}
 local POLICY_WORDS = {overlap = 'allow skip buffer_one buffer_all cancel_other', keep = 'first latest',
                       misfire = 'coalesce all skip'}
 

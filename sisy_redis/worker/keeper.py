@@ -17,8 +17,6 @@ from sisy_redis.worker.lease import Lease
 
 log = logging.getLogger(__name__)
 
-MAX_REDELIVERIES = 3
-
 
 class LeaseKeeper(threading.Thread):
     """Renews every lease three times as often as needed; calls ``on_lost`` (from this thread) for one that ended.
@@ -112,7 +110,7 @@ class LeaseKeeper(threading.Thread):
         """Takes back what a boot held whose lease is over, and wakes somebody for it."""
         try:
             while True:
-                (answer,) = self._transport.execute([calls.reap(partition, expired, MAX_REDELIVERIES)])
+                (answer,) = self._transport.execute([calls.reap(partition, expired)])
                 if answer.taken:
                     log.warning("worker %s is dead: %d of its attempts were taken back", expired.name, answer.taken)
                     self._transport.execute([calls.wake(self._space, 1)])

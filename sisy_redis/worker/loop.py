@@ -159,7 +159,7 @@ class Loop:
         if lane.held:
             log.warning("%d attempts did not end in time and are left to other workers", len(lane.held))
         for run_id in list(lane.held):
-            self._pools.cancel(run_id)
+            self._pools.cancel(run_id, "its worker stops, and the drain timeout is over")
         try:
             (answer,) = await self._transport.execute([calls.leave(lane.partition, lane.lease.boot)])
         except SisyError as error:
@@ -220,7 +220,7 @@ class Loop:
         lane.held.clear()
         lane.endings.clear()
         for run_id in runs:
-            self._pools.cancel(run_id)
+            self._pools.cancel(run_id, "its worker lost the lease: others have the run now")
 
     # --- one tick -------------------------------------------------------------------------------------------------
 

@@ -109,11 +109,11 @@ class Pools:
         run.child = ChildProcess(request)
         self._watch(run, self._loop.create_task(self._run_child(run, run.child)))
 
-    def cancel(self, key: str) -> None:
-        """Ends a run: a coroutine is cancelled, a child killed, a thread left to itself."""
+    def cancel(self, key: str, why: str) -> None:
+        """Ends a run: a coroutine is cancelled and told why, a child killed, a thread left to itself."""
         run = self._runs.get(key)
         if run is not None:
-            self._cut(run, Outcome.CANCELLED)
+            self._cut(run, Outcome.CANCELLED, why)
 
     def ask_to_end(self, key: str) -> None:
         """Cancels a coroutine and kills a child, which end their run when they are gone. A thread has to see for itself."""
@@ -123,7 +123,7 @@ class Pools:
         run.ending = Outcome.CANCELLED
         if run.child is not None:
             run.child.kill()
-        run.task.cancel()
+        run.task.cancel("somebody asked for its end")
 
     def close(self) -> None:
         """Cancels what runs and lets idle threads end. Nothing may be started afterwards."""
@@ -131,7 +131,7 @@ class Pools:
             return
         self._is_closed = True
         for run in list(self._runs.values()):
-            self._cut(run, Outcome.CANCELLED)
+            self._cut(run, Outcome.CANCELLED, "its worker stops")
         for _ in range(self._threads):
             self._queue.put(None)
 
@@ -139,19 +139,20 @@ class Pools:
         run = _Run(key, call, on_end)
         self._runs[key] = run
         if timeout_ms:
-            run.timer = self._loop.call_later(timeout_ms / 1000, self._cut, run, Outcome.TIMEOUT)
+            why = "it ran longer than its timeout"
+            run.timer = self._loop.call_later(timeout_ms / 1000, self._cut, run, Outcome.TIMEOUT, why)
         return run
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
-    def _cut(self, run: _Run, outcome: Outcome) -> None:
+    def _cut(self, run: _Run, outcome: Outcome, why: str) -> None:
         if run.is_over or run.ending is not None:
             return
         run.ending = outcome
         if run.child is not None:
             run.child.kill()
         if run.task is not None:
-            run.task.cancel()
+            run.task.cancel(why)
             self._loop.call_later(_CANCEL_GRACE if run.child is None else _KILL_GRACE, self._give_up, run, outcome)
             return
         if run.is_begun:

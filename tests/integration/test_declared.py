@@ -430,3 +430,28 @@ def long(message):
     (run,) = scheduler.runs("long")
     assert run.progress == "3 of 7" and run.worker and run.attempt == 1
     assert any("3 of 7" in reason for reason in scheduler.explain("long").reasons)
+
+
+def test_a_coroutine_that_is_ended_is_told_why(declare: Declare, scheduler: Scheduler) -> None:
+    worker = declare("""
+@scheduler.task(id="late", timeout=0.2, **once)
+async def late(message):
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError as told:
+        note(str(told))
+        raise
+
+@scheduler.task(id="unwanted", **once)
+async def unwanted(message):
+    try:
+        note("begun")
+        await asyncio.sleep(600)
+    except asyncio.CancelledError as told:
+        note(str(told))
+        raise
+""")
+    worker.until("it ran longer than its timeout", "begun")
+    (run,) = scheduler.runs("unwanted")
+    scheduler.cancel(run.run_id)
+    worker.until("somebody asked for its end")

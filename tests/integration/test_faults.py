@@ -163,7 +163,7 @@ def test_an_answer_that_comes_after_the_lease_ended_starts_nothing(own: tuple[Se
         dead = calls.Expired(key.decode().rpartition(":")[2], "default", "late")
 
         def is_reaped() -> bool:
-            (answer,) = producer.transport.execute([calls.reap(partition, dead, 3)])
+            (answer,) = producer.transport.execute([calls.reap(partition, dead)])
             return bool(answer.taken)
 
         poll(is_reaped, what="the lease of the stopped worker ran out")

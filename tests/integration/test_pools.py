@@ -241,10 +241,10 @@ def test_a_timed_out_thread_run_ends_at_once_and_its_late_result_is_ignored(gate
 def test_a_cancelled_thread_run_ends_cancelled(gate: threading.Event) -> None:
     async def scenario(b: Bench) -> None:
         b.start("stuck", gate.wait)
-        b.pools.cancel("stuck")
+        b.pools.cancel("stuck", "as asked")
         assert (await b.end_of("stuck", 1)).outcome is Outcome.CANCELLED
-        b.pools.cancel("stuck")
-        b.pools.cancel("never started")
+        b.pools.cancel("stuck", "as asked")
+        b.pools.cancel("never started", "as asked")
 
     bench(scenario, threads=1)
 
@@ -270,7 +270,7 @@ def test_stuck_threads_are_replaced_up_to_a_bound(gate: threading.Event) -> None
         for i in range(33):
             b.start(str(i), lambda i=i: (begun.append(i), gate.wait()))
             await b.until(lambda i=i: i in begun)
-            b.pools.cancel(str(i))
+            b.pools.cancel(str(i), "as asked")
         assert b.pools.zombies == 33
         assert b.pools.active == 1, "a zombie beyond the bound takes a slot"
         b.start("too many", int, timeout_ms=100)
@@ -291,7 +291,7 @@ def test_a_run_cancelled_before_a_thread_took_it_is_never_called(gate: threading
         b.start("busy", gate.wait)
         for i in range(20):
             b.start(str(i), lambda: called.append("called"))
-            b.pools.cancel(str(i))
+            b.pools.cancel(str(i), "as asked")
         assert b.pools.zombies == 0 and len(b.ended) == 20
         gate.set()
         await b.end_of("busy")
@@ -392,7 +392,7 @@ def test_a_coroutine_cancelled_before_its_first_step_ends_at_once() -> None:
 
     async def scenario(b: Bench) -> None:
         b.start("never", never)
-        b.pools.cancel("never")
+        b.pools.cancel("never", "as asked")
         assert (await b.end_of("never", 0.9)).outcome is Outcome.CANCELLED
 
     bench(scenario)
@@ -487,7 +487,7 @@ def test_a_hanging_process_run_is_killed_with_all_it_started(request_for: Build,
         child, grandchild = map(int, journal.read_text().split())
         assert is_alive(child) and is_alive(grandchild)
         if how is Outcome.CANCELLED:
-            b.pools.cancel("p")
+            b.pools.cancel("p", "as asked")
         assert (await b.end_of("p")).outcome is how
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
@@ -500,7 +500,7 @@ def test_a_process_run_cancelled_while_its_child_starts_leaves_nothing(request_f
     async def scenario(b: Bench) -> None:
         b.start_process(request_for("hangs", journal=str(tmp_path / "journal")))
         await asyncio.sleep(0)
-        b.pools.cancel("p")
+        b.pools.cancel("p", "as asked")
         assert (await b.end_of("p")).outcome is Outcome.CANCELLED
         children = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
         assert "sisy_redis.worker.child" not in children.stdout

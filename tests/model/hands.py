@@ -12,7 +12,6 @@ from sisy_redis.calls import Call, Claimed, Expired, PlanState, Settlement
 from sisy_redis.definitions import Attempt, Plan
 
 MARGIN = 1_000
-MAX_LOSSES = 2
 
 
 @dataclass
@@ -123,7 +122,7 @@ class Worker:
         """Takes back the attempts of the boots that it heard to be dead."""
         for dead in self.expired:
             for _ in range(5):
-                answer = world.send(calls.reap(world.lab.partition, dead, MAX_LOSSES), fate)
+                answer = world.send(calls.reap(world.lab.partition, dead), fate)
                 if answer is None or not answer.missing:
                     break
                 dead = replace(dead, queues=",".join(sorted({*dead.queues.split(","), *answer.missing} - {""})))

@@ -80,7 +80,7 @@ class RunsModel:
         assert answer == wanted
 
     def _reap(self, call: Call[object], before: Snapshot, after: Snapshot, expected: dict[str, Run]) -> None:
-        boot, max_losses, _queues = _args(call)
+        boot, _queues = _args(call)
         known = before.boots.get(boot)
         now = int(call.args[0])
         if known is None or (known.is_up and (known.lease_until_ms > now or now < before.meta("quiet_until"))):
@@ -93,7 +93,7 @@ class RunsModel:
             del expected[run_id]
             is_counted = run.losses == 0 or run.is_started
             losses = run.losses + is_counted
-            if stored and stored.generation == owner_of(run_id)[1] and losses <= int(max_losses):
+            if stored and stored.generation == owner_of(run_id)[1] and losses <= stored.definition.max_redeliveries:
                 number = run.number + is_counted
                 expected[run_id] = Run(WAITING, number, losses, run.nominal_ms, stored.definition.queue)
 

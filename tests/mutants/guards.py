@@ -370,8 +370,8 @@ GUARDS = (
     _lua(
         "a first loss is free",
         "reap",
-        "local is_lost, is_gone = attempt.losses > tonumber(max_losses)",
-        "local is_lost, is_gone = attempt.losses >= tonumber(max_losses)",
+        "local is_lost, is_gone = attempt.losses > attempt.redeliveries",
+        "local is_lost, is_gone = attempt.losses >= attempt.redeliveries",
         WORKERS,
     ),
     _lua(
@@ -690,7 +690,7 @@ GUARDS = (
     _python(
         "a lost lease ends its runs",
         "worker/loop",
-        "        for run_id in runs:\n            self._pools.cancel(run_id)\n",
+        '        for run_id in runs:\n            self._pools.cancel(run_id, "its worker lost the lease: others have the run now")\n',
         "",
         WORKER,
         FAULTS,

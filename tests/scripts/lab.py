@@ -198,8 +198,8 @@ class Hand:
         """How this worker is named once its lease ran out."""
         return calls.Expired(self.boot, ",".join(self.queues), self.name)
 
-    def reaped(self, max_losses: int = 3) -> tuple[str, int, int]:
-        answer = self.lab.send(calls.reap(self.lab.partition, self.expired, max_losses))
+    def reaped(self) -> tuple[str, int, int]:
+        answer = self.lab.send(calls.reap(self.lab.partition, self.expired))
         return answer.status, answer.taken, answer.left
 
 

@@ -86,10 +86,10 @@ def test_a_waiting_retry_counts_as_an_open_run(lab: Lab) -> None:
 
 
 def test_what_is_held_back_is_released_when_its_run_is_lost(lab: Lab) -> None:
-    hand, _ = _running(lab, overlap=Overlap.BUFFER_ONE)
+    hand, _ = _running(lab, overlap=Overlap.BUFFER_ONE, max_redeliveries=0)
     _pass(lab, hand, 1)
     lab.now += MINUTE
-    assert hand.reaped(0) == ("reaped", 1, 0)
+    assert hand.reaped() == ("reaped", 1, 0)
     assert _minutes(lab.worker().claim())[:1] == [2]
 
 

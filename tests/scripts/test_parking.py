@@ -287,7 +287,7 @@ def test_dead_workers_with_attempts_nobody_can_read_hide_no_others(lab: Lab) -> 
         expired = other.renew().expired
         named += [row.boot for row in expired]
         for row in expired:
-            lab.once(calls.reap(lab.partition, row, 3))
+            lab.once(calls.reap(lab.partition, row))
     assert late.boot in named
 
 

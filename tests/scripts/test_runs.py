@@ -151,9 +151,9 @@ def test_dead_runs_can_be_forgotten(lab: Lab) -> None:
 
 
 def test_a_lost_run_is_dead(lab: Lab) -> None:
-    _, hand, attempt = _one(lab)
+    _, hand, attempt = _one(lab, max_redeliveries=0)
     lab.now += MINUTE
-    hand.reaped(0)
+    hand.reaped()
     assert _dead(lab) == [attempt.run_id]
 
 

@@ -113,7 +113,7 @@ def test_a_worker_with_a_lease_is_not_reaped(lab: Lab) -> None:
 
 
 def test_reaping_an_unknown_worker_does_nothing(lab: Lab) -> None:
-    assert lab.send(calls.reap(lab.partition, Expired("7", "default", "x"), 3)) == Reaped("gone", 0, 0)
+    assert lab.send(calls.reap(lab.partition, Expired("7", "default", "x"))) == Reaped("gone", 0, 0)
 
 
 def test_a_dead_workers_runs_are_redelivered_with_the_next_attempt_number_and_a_new_token(lab: Lab) -> None:
@@ -147,7 +147,7 @@ def test_reaping_takes_a_hundred_attempts_a_call_and_marks_the_boot_dead_first(l
     assert len(hand.claim(100)) == 100
     assert len(hand.claim(100)) == 30
     lab.now += LEASE
-    reap = calls.reap(lab.partition, hand.expired, 3)
+    reap = calls.reap(lab.partition, hand.expired)
     assert lab.once(reap) == Reaped("reaped", 100, 30)
     assert hand.renew().is_refused
     assert lab.send(hand.ask(seq=hand.seq + 1)).status == "refused"
@@ -159,7 +159,7 @@ def test_reaping_takes_a_hundred_attempts_a_call_and_marks_the_boot_dead_first(l
 
 def _rounds(lab: Lab, count: int, *, starts: bool, max_losses: int) -> list[str]:
     """What the ledger says after ``count`` workers died with the run."""
-    lab.create(plan=at(T0 + 1))
+    lab.create(task(max_redeliveries=max_losses), at(T0 + 1))
     lab.now += 1
     for _ in range(count):
         hand = lab.worker()
@@ -167,7 +167,7 @@ def _rounds(lab: Lab, count: int, *, starts: bool, max_losses: int) -> list[str]
         if starts:
             assert lab.send(calls.start(lab.partition, hand.boot, attempt.run_id, attempt.token))
         lab.now += LEASE + 1
-        hand.reaped(max_losses)
+        hand.reaped()
     return [line[2] for line in lab.ledger()]
 
 
@@ -269,7 +269,7 @@ def test_renewing_names_at_most_ten_dead_workers_and_the_rest_later(lab: Lab) ->
     first = other.renew().expired
     assert len(first) == 10
     for row in first:
-        lab.send(calls.reap(lab.partition, row, 3))
+        lab.send(calls.reap(lab.partition, row))
     second = other.renew().expired
     assert {row.boot for row in (*first, *second)} == {hand.boot for hand in dead}
 
@@ -307,10 +307,10 @@ def test_a_run_follows_its_task_to_another_queue_when_its_worker_died(lab: Lab) 
     attempt = dead.one()
     lab.edit(stored, queue="new")
     lab.now += LEASE
-    answer = lab.send(calls.reap(lab.partition, dead.expired, 3))
+    answer = lab.send(calls.reap(lab.partition, dead.expired))
     assert answer == Reaped("reaped", 0, 1, ("new",))
     both = replace(dead.expired, queues="default,new")
-    assert lab.send(calls.reap(lab.partition, both, 3)) == Reaped("reaped", 1, 0)
+    assert lab.send(calls.reap(lab.partition, both)) == Reaped("reaped", 1, 0)
     assert [a.run_id for a in lab.worker("new").claim()] == [attempt.run_id]
 
 

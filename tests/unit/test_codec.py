@@ -46,6 +46,7 @@ RICH = Definition(
     max_running=2,
     buffer_limit=12,
     pause_after=6,
+    max_redeliveries=1,
     misfire=Misfire.ALL,
     misfire_grace_ms=1,
     catchup_window_ms=0,
