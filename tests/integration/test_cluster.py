@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -170,34 +170,27 @@ def _partition(load: Producer, row: occurrences.Row) -> int:
 def test_a_primary_that_hangs_does_not_hold_up_the_other_partitions(
     load: Producer, workers: Start, cluster: Cluster
 ) -> None:
-    """Nobody takes over here. The others' tasks go on, and no worker loses a lease it has there."""
+    """Nobody takes over here, and the others' tasks go on all the while."""
     for node in cluster.nodes:
         with node.client() as client:
             client.config_set("cluster-require-full-coverage", "no")
             client.config_set("cluster-replica-no-failover", "yes")
-    workers(2, "--lease", "10")
+    workers(2, "--lease", "6")
     _all_run(load)
     hung = cluster.serving(_slot(load))
     well = [i for i in range(PARTITIONS) if cluster.serving(_slot(load, i)) is not hung]
     ids = {f"t{i}" for i in range(2 * PARTITIONS) if load.space.partition_of(f"t{i}").index in well}
-    boots = _boots(load, well)
     clusters.pause(hung)
     try:
         for _ in range(3):
             since = time.time()
             poll(lambda since=since: _starts_since(load, since) >= ids, 12, "the others go on")  # type: ignore[misc]
             poll(clusters.until(5.0), 10)
-        assert _boots(load, well) == boots
     finally:
         clusters.resume(hung)
     _all_run(load)
     poll(lambda: not _missing(load), 60, "what was due meanwhile ran too")
     assert occurrences.started_twice(fleet.rows(load.journal)) == []
-
-
-def _boots(load: Producer, partitions: Sequence[int]) -> list[set[str]]:
-    batch = [calls.read(dict, "HGETALL", load.space.partition(i).key("workers")) for i in partitions]
-    return [set(found) for found in load.transport.execute(batch)]
 
 
 @pytest.mark.parametrize("way", ["key by key", "at once"])

@@ -547,7 +547,7 @@ GUARDS = (
     ),
     _python(
         "an untrusted record is not run",
-        "calls",
+        "calls/attempts",
         "if distrust:\n            mark",
         "if False:\n            mark",
         SIGNING,
