@@ -152,11 +152,11 @@ def test_an_answer_that_comes_after_the_lease_ended_starts_nothing(own: tuple[Se
     proxy = Proxy(server.port, script("claim").sha.encode())
     partition = producer.space.partition(0)
     try:
-        producer.save(producer.definition("known", "quick", schedule="@once"))
+        producer.save(producer.definition("known", "quick_coroutine", schedule="@once"))
         late = start("--lease", "2", url=proxy.url)
         poll(lambda: producer.rows("known") and producer.state("known") is None, what="the callable is known")
         proxy.holds = True
-        producer.save(producer.definition("late", "quick", schedule="@once", overlap=Overlap.SKIP))
+        producer.save(producer.definition("late", "quick_coroutine", schedule="@once", overlap=Overlap.SKIP))
         with server.client() as client:
             (key,) = poll(lambda: list(client.scan_iter(partition.live("*"))), what="the claim was executed")
         late.process.send_signal(signal.SIGSTOP)

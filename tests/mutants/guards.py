@@ -695,13 +695,6 @@ GUARDS = (
         WORKER,
         FAULTS,
     ),
-    _python(
-        "the next seq comes after the last one's answer",
-        "worker/lane",
-        "        if self.claim is None:\n            self.asked =",
-        "        self.seq += int(self.claim is not None)\n        if True:\n            self.asked =",
-        WORKER,
-    ),
     _python("overdue attempts are ended", "worker/keeper", "            self._end_overdue()\n", "", WORKER),
     _python(
         "a hint is no condition of beginning",
