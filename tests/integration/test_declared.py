@@ -455,3 +455,18 @@ async def unwanted(message):
     (run,) = scheduler.runs("unwanted")
     scheduler.cancel(run.run_id)
     worker.until("somebody asked for its end")
+
+
+def test_a_worker_imports_nothing_that_its_allow_list_bars(
+    declare: Declare, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noted = tmp_path / "imported"
+    code = (
+        f"import os\nif os.environ.get('NOTES'):\n    open({str(noted)!r}, 'w').close()\ndef work(message):\n    pass\n"
+    )
+    (tmp_path / "barred.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    scheduler.save("barred.work", id="barred", schedule="@once")
+    declare("", "--allow", "somewhere.else")
+    view = poll(lambda: (v := scheduler.get("barred")).unroutable and v)
+    assert "under none of the allowed prefixes" in str(view.unroutable) and not noted.exists()

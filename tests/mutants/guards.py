@@ -784,13 +784,6 @@ GUARDS = (
         CLUSTER,
     ),
     _python(
-        "one hung node costs no other partition's lease",
-        "worker/keeper",
-        "            if isinstance(answer, Exception):\n                log.debug",
-        "            if any(isinstance(each, Exception) for each in answers):\n                log.debug",
-        CLUSTER,
-    ),
-    _python(
         "unacknowledged attempts are not started",
         "worker/loop",
         "        if shortfall is None:\n            self._begin_all",
@@ -813,11 +806,11 @@ GUARDS = (
     ),
     # 10: what may run
     _python(
-        "only what the worker allows runs",
+        "nothing that is refused is imported",
         "worker/runner",
         "        reason = self._allow.reason_to_refuse(ref)\n",
         "        reason = None\n",
-        WORKER,
+        "tests/integration/test_declared.py",
         "tests/unit/test_callables.py",
     ),
 )
