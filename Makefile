@@ -17,7 +17,7 @@ demo: $(VENV)/.runtime
 
 test: lint types layers suite
 
-# Takes each guard away, one at a time, and sees a test fail for it: about ten minutes.
+# Takes each guard away, one at a time, and sees a test fail for it; takes a while.
 mutants: $(VENV)/.tools
 	$(VENV)/bin/python -m tests.mutants
 
